@@ -1,0 +1,133 @@
+"""Which rows make a step, in which order, and how they become tensors. Everything is a pure function of (seed, epoch, position)."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from weitiao.records import Encoded
+
+_WINDOW_STEPS = 32
+"""Rows of this many steps are drawn at random, then sorted by length: nearly no padding, still a random order of batches."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A micro-batch of B rows, padded on the right to S tokens, with N targets.
+
+    Right padding under causal attention needs no mask: a token never sees what stands after it, and no padding position is a target.
+    """
+
+    ids: tuple[str, ...]
+    tokens_BS: torch.Tensor
+    lengths_B: torch.Tensor
+    rows_N: torch.Tensor
+    """Row of the position before each target."""
+    columns_N: torch.Tensor
+    """Column of the position before each target: its hidden state predicts the target."""
+    targets_N: torch.Tensor
+    """Target token, or target label for a `score` head."""
+    allowed_NL: torch.Tensor | None = None
+    """`score` head with per-row candidates: which labels each row may take."""
+
+    @property
+    def num_tokens(self) -> int:
+        """Real tokens, without padding."""
+        return int(self.lengths_B.sum())
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch with its tensors on a device."""
+        allowed = None if self.allowed_NL is None else self.allowed_NL.to(device)
+        move = [x.to(device) for x in (self.tokens_BS, self.lengths_B, self.rows_N, self.columns_N, self.targets_N)]
+        return Batch(self.ids, *move, allowed)
+
+
+def make_batch(rows: Sequence[Encoded], num_labels: int = 0) -> Batch:
+    """Pad rows into one micro-batch. Rows with a ``label`` are for a `score` head of ``num_labels`` labels."""
+    lengths = [len(row.tokens) for row in rows]
+    tokens = torch.zeros((len(rows), max(lengths)), dtype=torch.long)
+    for i, row in enumerate(rows):
+        tokens[i, : lengths[i]] = torch.tensor(row.tokens)
+    ids, lengths_B = tuple(row.id for row in rows), torch.tensor(lengths)
+    if rows[0].label >= 0:
+        allowed = None
+        if any(row.candidates for row in rows):
+            allowed = torch.ones((len(rows), num_labels), dtype=torch.bool)
+            for i, row in enumerate(rows):
+                if row.candidates:
+                    allowed[i] = False
+                    allowed[i, list(row.candidates)] = True
+        return Batch(ids, tokens, lengths_B, torch.arange(len(rows)), lengths_B - 1, torch.tensor([row.label for row in rows]), allowed)
+    places = [(i, j - 1, row.tokens[j]) for i, row in enumerate(rows) for j in range(1, lengths[i]) if row.trained[j]]
+    rows_N, columns_N, targets_N = torch.tensor(places, dtype=torch.long).reshape(-1, 3).T
+    return Batch(ids, tokens, lengths_B, rows_N.contiguous(), columns_N.contiguous(), targets_N.contiguous())
+
+
+def split_by_tokens(lengths: Sequence[int], most_tokens: int) -> list[list[int]]:
+    """Indices of rows, longest first, in groups whose padded size (rows × longest) is at most ``most_tokens``; a longer row stands alone."""
+    groups: list[list[int]] = []
+    longest = 0
+    for i in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        if groups and (len(groups[-1]) + 1) * longest <= most_tokens:
+            groups[-1].append(i)
+        else:
+            groups.append([i])
+            longest = lengths[i]
+    return groups
+
+
+def epoch_order(lengths: Sequence[int], batch_rows: int, seed: int, epoch: int) -> list[list[int]]:
+    """Indices of the rows of each step of one epoch: each row once; windows of random rows sorted by length, their batches in random order."""
+    random = np.random.Generator(np.random.PCG64([seed, epoch]))
+    order = random.permutation(len(lengths))
+    window = batch_rows * _WINDOW_STEPS
+    steps: list[list[int]] = []
+    for start in range(0, len(order), window):
+        part = sorted(order[start : start + window].tolist(), key=lambda i: lengths[i])  # a stable sort keeps ties in random order
+        steps.extend(part[i : i + batch_rows] for i in range(0, len(part), batch_rows))
+    return [steps[i] for i in random.permutation(len(steps))]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The steps of a whole run over encoded rows."""
+
+    rows: Sequence[Encoded]
+    batch_rows: int
+    micro_batch_tokens: int
+    epochs: float
+    max_steps: int | None
+    seed: int
+    num_labels: int = 0
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps in one pass over the rows."""
+        return math.ceil(len(self.rows) / self.batch_rows)
+
+    @property
+    def num_steps(self) -> int:
+        """Optimiser steps of the run."""
+        steps = max(1, round(self.epochs * self.steps_per_epoch))
+        return steps if self.max_steps is None else min(steps, self.max_steps)
+
+    def steps(self, first: int = 0) -> Iterator[list[Batch]]:
+        """The micro-batches of each step from step ``first`` on."""
+        lengths = [len(row.tokens) for row in self.rows]
+        for epoch in range(first // self.steps_per_epoch, math.ceil(self.num_steps / self.steps_per_epoch)):
+            for position, members in enumerate(epoch_order(lengths, self.batch_rows, self.seed, epoch)):
+                step = epoch * self.steps_per_epoch + position
+                if first <= step < self.num_steps:
+                    yield self.micro_batches(members)
+
+    def micro_batches(self, members: Sequence[int]) -> list[Batch]:
+        """The rows of one step as micro-batches of at most ``micro_batch_tokens`` padded tokens."""
+        rows = [self.rows[i] for i in members]
+        return [make_batch([rows[i] for i in group], self.num_labels) for group in split_by_tokens([len(r.tokens) for r in rows], self.micro_batch_tokens)]
+
+    def heaviest(self) -> Batch:
+        """The micro-batch that needs the most memory that can occur: as many of the longest rows as fit."""
+        longest_first = sorted(range(len(self.rows)), key=lambda i: -len(self.rows[i].tokens))
+        return self.micro_batches(longest_first[: self.batch_rows])[0]

@@ -1,0 +1,114 @@
+"""The account of rows: each row that came in was used or rejected, and whoever asks can see which, where and why."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from weitiao.data.read import file_sha256
+from weitiao.errors import RunError
+from weitiao.language import t
+from weitiao.records import SplitName
+
+
+@dataclass(slots=True)
+class _Account:
+    """One file in one split."""
+
+    used: int = 0
+    rejected: list[tuple[int, str]] = field(default_factory=list)
+    shortened: dict[int, tuple[int, int]] = field(default_factory=dict)
+
+    @property
+    def rows_in(self) -> int:
+        return self.used + len(self.rejected)
+
+
+class Ledger:
+    """Counts per file and split: rows in = used + rejected; shortened rows are some of the used ones.
+
+    A reader that tells the ledger what came in (``enter``: per file, the split may not be known yet) gets it checked against
+    what was booked (``use``, ``reject``). ``sha256`` hashes a file when it first appears.
+    """
+
+    def __init__(self, sha256: Callable[[Path], str] = file_sha256) -> None:
+        self._sha256 = sha256
+        self._hashes: dict[str, str] = {}
+        self._entered: dict[str, int] = {}
+        self._accounts: dict[tuple[SplitName, str], _Account] = {}
+
+    def enter(self, file: str, rows: int = 1) -> None:
+        """Rows came in from ``file``, each of which must be used or rejected in some split."""
+        self._see(file)
+        self._entered[file] = self._entered.get(file, 0) + rows
+
+    def use(self, split: SplitName, file: str) -> None:
+        """One row is used."""
+        self._account(split, file).used += 1
+
+    def reject(self, split: SplitName, file: str, line: int, reason: str) -> None:
+        """One row is left out. ``reason`` is a key that programs can rely on ("bad_row", "no_text", "no_label",
+        "label_not_in_candidates", …), or such a key, a colon, a space and details for people."""
+        self._account(split, file).rejected.append((line, reason))
+
+    def shorten(self, split: SplitName, file: str, line: int, tokens_before: int, tokens_after: int) -> None:
+        """The document of a used row was shortened. Raises ``RunError`` if the row got no shorter, or is shortened twice."""
+        shortened = self._account(split, file).shortened
+        if line in shortened or tokens_after >= tokens_before:
+            what = t("截短的账目不对", "a wrong entry for shortening")
+            raise RunError(f"{file}:{line}: {what}: {tokens_before} → {tokens_after}")
+        shortened[line] = (tokens_before, tokens_after)
+
+    def check(self) -> None:
+        """Raise ``RunError`` unless each file's rows in = used + rejected, and its shortened rows are among the used ones."""
+        booked = dict.fromkeys(self._entered, 0)
+        for (split, file), account in self._accounts.items():
+            booked[file] = booked.get(file, 0) + account.rows_in
+            if len(account.shortened) > account.used or account.shortened.keys() & {line for line, _ in account.rejected}:
+                what = t("有截短的行没有被使用", "a shortened row is not among the used ones")
+                raise RunError(f"{file} ({split}): {what}")
+        for file, rows in booked.items():
+            rows_in = self._entered.get(file, 0)
+            if self._entered and rows_in != rows:
+                what = t("行数对不上：读入 {}，使用加剔除 {}", "the rows do not add up: {} came in, {} used or rejected")
+                raise RunError(f"{file}: {what.format(rows_in, rows)}")
+
+    def as_dict(self) -> dict[str, Any]:
+        """What ``data/ledger.json`` holds, rows by line; a rejected row has a "detail" where one was given. Checks first."""
+        self.check()
+        files = [
+            {
+                "path": file,
+                "split": split,
+                "sha256": self._hashes[file],
+                "rows_in": account.rows_in,
+                "used": account.used,
+                "rejected": len(account.rejected),
+                "shortened": len(account.shortened),
+                "rejected_rows": [
+                    {"line": line, "reason": key} | ({"detail": detail} if detail else {})
+                    for line, (key, _, detail) in sorted((line, reason.partition(": ")) for line, reason in account.rejected)
+                ],
+                "shortened_rows": [
+                    {"line": line, "tokens_before": before, "tokens_after": after}
+                    for line, (before, after) in sorted(account.shortened.items())
+                ],
+            }
+            for (split, file), account in self._accounts.items()
+        ]
+        accounts = self._accounts.values()
+        totals = {
+            "rows_in": sum(account.rows_in for account in accounts),
+            "used": sum(account.used for account in accounts),
+            "rejected": sum(len(account.rejected) for account in accounts),
+            "shortened": sum(len(account.shortened) for account in accounts),
+        }
+        return {"files": files, "totals": totals}
+
+    def _see(self, file: str) -> None:
+        if file not in self._hashes:
+            self._hashes[file] = self._sha256(Path(file))
+
+    def _account(self, split: SplitName, file: str) -> _Account:
+        self._see(file)
+        return self._accounts.setdefault((split, file), _Account())

@@ -1,0 +1,111 @@
+"""Rows to train, validation and test: by label, duplicates together, the same on every machine.
+
+Which split a row gets depends on the seed and on the rows' content, not on their order and not on Python's hash randomisation.
+"""
+
+import hashlib
+import math
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+
+from weitiao.errors import DataError
+from weitiao.language import t
+from weitiao.records import SplitName
+
+ORDER: tuple[SplitName, ...] = ("train", "validation", "test")
+COVERED_GROUPS = 3
+"""From this many groups on, a label occurs in every split."""
+
+
+def split_rows(labels: Sequence[str], groups: Sequence[str], shares: Mapping[SplitName, float], seed: int) -> list[SplitName]:
+    """The split of each row.
+
+    Rows with the same entry in ``groups`` (see :func:`normalised`) stay together. A label is divided by ``shares`` (of whatever
+    sum) to the nearest row; what rounding leaves over is made up for in later labels. A label with three or more
+    groups occurs in every split that has a share; one with fewer goes to train first. A group whose rows disagree on the label
+    counts for the rarest of its labels.
+
+    Raises ``DataError`` for shares that divide nothing.
+    """
+    active = _checked(shares)
+    total = sum(active.values())
+    rows = Counter(groups)
+    drift = dict.fromkeys(active, 0.0)
+    chosen: dict[str, SplitName] = {}
+    strata = _strata(labels, groups)
+    for label in sorted(strata, key=lambda label: (len(strata[label]) < COVERED_GROUPS, _rank(seed, label))):
+        members = sorted(strata[label], key=lambda group: (-rows[group], _rank(seed, group)))
+        num_rows = sum(rows[group] for group in members)
+        ideal = {name: share / total * num_rows for name, share in active.items()}
+        # Make up for earlier rounding, but by a row at most: no label pays for another.
+        room = {name: ideal[name] + max(-1.0, min(1.0, drift[name])) for name in active}
+        for group, name in _divide(members, rows, room).items():
+            chosen[group] = name
+            ideal[name] -= rows[group]
+        for name in active:
+            drift[name] += ideal[name]
+    return [chosen[group] for group in groups]
+
+
+def _checked(shares: Mapping[SplitName, float]) -> dict[SplitName, float]:
+    """The splits with a share, in the order of :data:`ORDER`."""
+    for name, share in shares.items():
+        if name not in ORDER or not math.isfinite(share) or share < 0:
+            raise DataError(
+                f"data.{name}_share",
+                t(f"{share} 不是可用的份额", f"{share} is not a share"),
+                t("给 train、validation、test 各一个不小于 0 的数", "give train, validation and test a number of 0 or more each"),
+            )
+    active = {name: shares[name] for name in ORDER if shares.get(name, 0) > 0}
+    if not active:
+        cause = t("所有份额都是 0", "every share is 0")
+        raise DataError("data.validation_share", cause, t("至少给一个大于 0 的份额", "give at least one share above 0"))
+    return active
+
+
+def _strata(labels: Sequence[str], groups: Sequence[str]) -> dict[str, list[str]]:
+    """label → its groups; each group once, under the rarest label that it holds."""
+    held: defaultdict[str, set[str]] = defaultdict(set)
+    for label, group in zip(labels, groups, strict=True):
+        held[group].add(label)
+    num_groups = Counter(label for group_labels in held.values() for label in group_labels)
+    strata: defaultdict[str, list[str]] = defaultdict(list)
+    for group, group_labels in held.items():
+        strata[min(group_labels, key=lambda label: (num_groups[label], label))].append(group)
+    return strata
+
+
+def _divide(members: Sequence[str], rows: Mapping[str, int], room: dict[SplitName, float]) -> dict[str, SplitName]:
+    """Each group (the largest first) to the split with the most room left; the last ones to the splits that have none yet."""
+    uncovered = list(room) if len(members) >= COVERED_GROUPS else list(room)[:1]
+    chosen: dict[str, SplitName] = {}
+    for index, group in enumerate(members):
+        must = uncovered and (len(members) - index <= len(uncovered) or len(members) < COVERED_GROUPS)
+        name = max(uncovered if must else room, key=lambda name: room[name])
+        chosen[group] = name
+        room[name] -= rows[group]
+        if name in uncovered:
+            uncovered.remove(name)
+    return chosen
+
+
+def _rank(seed: int, key: str) -> bytes:
+    return hashlib.sha256(f"{seed}\0{key}".encode("utf-8", "surrogatepass")).digest()
+
+
+def normalised(text: str) -> str:
+    """What two texts share when a reader would call them the same: NFKC, no case, no white space, no punctuation.
+
+    A text of nothing but punctuation keeps it, so that "！" and "？" differ. Symbols and emoji count: "C++" is not "C".
+    """
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    kept = folded.translate({ord(character): None for character in set(folded) if _dropped(character)})
+    return kept or "".join(folded.split())
+
+
+@lru_cache(maxsize=1 << 16)
+def _dropped(character: str) -> bool:
+    category = unicodedata.category(character)
+    return category[0] in "PZ" or category in ("Cc", "Cf")  # the unassigned may be an emoji newer than this Python

@@ -1,0 +1,59 @@
+"""The tree of errors. Each error is also a standard-library error, so that callers need not import ours.
+
+    WeitiaoError
+    ├── UserError (exit code 2)        the user's input is wrong: where, value, cause, remedy
+    │   ├── ConfigError (ValueError)
+    │   ├── DataError (ValueError)
+    │   ├── ModelError (ValueError)
+    │   └── DiskSpaceError (OSError)
+    └── RunError (exit code 1)         the run failed
+        ├── NonFiniteError (ArithmeticError)
+        └── OutOfMemoryError (MemoryError)
+"""
+
+from weitiao.language import t
+
+
+class WeitiaoError(Exception):
+    """Anything this package raises on purpose."""
+
+    exit_code = 1
+
+
+class UserError(WeitiaoError):
+    """The user's input is wrong. ``where`` is file:line, a config path or an option; ``cause`` says what is wrong with it (the value included);
+    ``remedy`` says what to do."""
+
+    exit_code = 2
+
+    def __init__(self, where: str, cause: str, remedy: str) -> None:
+        self.where, self.cause, self.remedy = where, cause, remedy
+        super().__init__(f"{where}: {cause}\n  {t('怎么办', 'What to do')}: {remedy}")
+
+
+class ConfigError(UserError, ValueError):
+    """A configuration that cannot be run."""
+
+
+class DataError(UserError, ValueError):
+    """A data file that cannot be used as it is."""
+
+
+class ModelError(UserError, ValueError):
+    """A model folder that cannot or must not be loaded."""
+
+
+class DiskSpaceError(UserError, OSError):
+    """Too little free disk space for what the run will write."""
+
+
+class RunError(WeitiaoError):
+    """The run failed after its input was accepted."""
+
+
+class NonFiniteError(RunError, ArithmeticError):
+    """A loss, gradient or weight became NaN or infinite."""
+
+
+class OutOfMemoryError(RunError, MemoryError):
+    """The device has too little memory for the longest batch."""

@@ -1,0 +1,11 @@
+"""Full-parameter tuning: every weight moves."""
+
+from torch import nn
+
+from weitiao.config import FullMethod
+
+
+def apply(model: nn.Module, _config: FullMethod) -> nn.Module:
+    """Make every weight trainable."""
+    model.requires_grad_(True)
+    return model

@@ -1,0 +1,36 @@
+"""Parameter-efficient tuning by low-rank adapters (Hu et al. 2021, arXiv:2106.09685), through peft: W x + (alpha/rank) B A x with W frozen."""
+
+from typing import Any
+
+from torch import nn
+
+from weitiao.config import LoraMethod
+from weitiao.errors import ConfigError
+from weitiao.language import t
+
+
+def apply(model: Any, config: LoraMethod) -> nn.Module:
+    """Put adapters beside the linear layers. The adapters get the weights' precision; the optimiser keeps them in float32.
+
+    Raises ConfigError when a target names no linear layer.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    names = {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    unknown = sorted(set(config.targets or ()) - names)
+    if unknown:
+        raise ConfigError(
+            "method.targets",
+            t(f"模型里没有叫 {', '.join(unknown)} 的线性层", f"the model has no linear layer named {', '.join(unknown)}"),
+            t(f"可选：{', '.join(sorted(names))}", f"known: {', '.join(sorted(names))}"),
+        )
+    adapters = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=config.rank,
+        lora_alpha=config.alpha,  # type: ignore[arg-type]  # peft divides by the rank; a fraction is fine
+        lora_dropout=config.dropout,
+        target_modules=list(config.targets) if config.targets else "all-linear",
+        use_dora=config.dora,
+        use_rslora=config.rslora,
+    )
+    return get_peft_model(model, adapters, autocast_adapter_dtype=False)

@@ -1,0 +1,72 @@
+"""The one numeric core: hidden states → log-probabilities of given tokens, at the positions that are asked for only.
+
+Shapes: N positions, H hidden size, V vocabulary. Logits are made for ``CHUNK`` positions at a time, so the [N, V] matrix never exists. They are
+computed in the weights' precision and brought to float32 before the log-softmax, as transformers' own loss does.
+
+    logp(y | h) = h·w_y − logsumexp_v(h·w_v)
+    d(−Σ logp)/d logits = softmax(logits) − onehot(y)
+"""
+
+from typing import Any
+
+import torch
+
+CHUNK_ELEMENTS = 1 << 25
+"""Most logits at a time: 32 Mi elements, 128 MiB in float32."""
+
+
+def _chunks(num_positions: int, vocabulary: int) -> range:
+    return range(0, num_positions, max(1, CHUNK_ELEMENTS // vocabulary))
+
+
+class _NegativeLogLikelihood(torch.autograd.Function):
+    """−Σ logp(y | h) with its gradient made during the forward pass: the logits are visited once, for two products (frozen head) or three."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        need_hidden, need_weight, _ = ctx.needs_input_grad
+        step = _chunks(hidden.shape[0], weight.shape[0]).step
+        total = hidden.new_zeros((), dtype=torch.float32)
+        grad_hidden = torch.empty_like(hidden) if need_hidden else None
+        grad_weight = torch.zeros_like(weight, dtype=torch.float32) if need_weight else None
+        for start in _chunks(hidden.shape[0], weight.shape[0]):
+            h, y = hidden[start : start + step], targets[start : start + step, None]
+            logits = (h @ weight.T).float()
+            normaliser = logits.logsumexp(-1, keepdim=True)
+            total += (normaliser - logits.gather(-1, y)).sum()
+            if need_hidden or need_weight:
+                slope = logits.sub_(normaliser).exp_()
+                slope.scatter_add_(-1, y, slope.new_full(y.shape, -1.0))
+                slope_cast = slope.to(weight.dtype)
+                if grad_hidden is not None:
+                    grad_hidden[start : start + step] = slope_cast @ weight
+                if grad_weight is not None:
+                    grad_weight += slope_cast.T @ h
+        ctx.gradients = grad_hidden, None if grad_weight is None else grad_weight.to(weight.dtype)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        (scale,) = upstream
+        return (*(None if g is None else g * scale.to(g.dtype) for g in ctx.gradients), None)
+
+
+def negative_log_likelihood(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """−Σ log p(target | hidden), a float32 scalar in nats; differentiable once in ``hidden`` [N, H] and ``weight`` [V, H]. ``targets`` [N]."""
+    return _NegativeLogLikelihood.apply(hidden, weight, targets)  # type: ignore[no-any-return,no-untyped-call]
+
+
+@torch.no_grad()
+def log_probabilities(hidden: torch.Tensor, weight: torch.Tensor, positions: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """log p(targets[i] | hidden[positions[i]]) [M], float32 nats; several targets may share a position, whose logits are made once.
+
+    ``hidden`` [N, H], ``weight`` [V, H], ``positions`` [M] in ascending order, ``targets`` [M]. No gradient.
+    """
+    result = torch.empty(targets.shape, dtype=torch.float32, device=hidden.device)
+    step = _chunks(hidden.shape[0], weight.shape[0]).step
+    for start in _chunks(hidden.shape[0], weight.shape[0]):
+        logits = (hidden[start : start + step] @ weight.T).float()
+        first, last = torch.searchsorted(positions, torch.tensor([start, start + step], device=positions.device)).tolist()
+        rows = positions[first:last] - start
+        result[first:last] = logits[rows, targets[first:last]] - logits.logsumexp(-1)[rows]
+    return result

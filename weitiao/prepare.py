@@ -1,0 +1,112 @@
+"""What a run needs before it touches a weight: examples, their token ids, the accounts and the audit."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from weitiao.config import RunConfig, TextTask
+from weitiao.data.examples import SPLITS, Dataset, describe_lengths, label_counts, load_dataset
+from weitiao.data.ledger import Ledger
+from weitiao.data.render import ChatEncoder
+from weitiao.errors import DataError
+from weitiao.language import t
+from weitiao.records import Encoded, Example, SplitName
+from weitiao.tasks.classification import Classification, Prompt
+from weitiao.tasks.text import encode_blocks, encode_documents
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Encoded data. ``prompts`` are set for classification, ``documents`` (one list of blocks per document) for text."""
+
+    dataset: Dataset
+    rows: list[Encoded]
+    prompts: dict[SplitName, list[Prompt]]
+    documents: dict[SplitName, list[list[Encoded]]]
+    max_tokens: int
+
+    @property
+    def task(self) -> Classification | None:
+        return self.dataset.task
+
+    def examples(self, split: SplitName) -> list[Example]:
+        """The examples of a split as the model sees them (shortened where they were)."""
+        return [p.example for p in self.prompts[split]] if self.task else self.dataset.splits[split]
+
+
+def longest_row(config: RunConfig, model_config: dict[str, Any]) -> int:
+    """``data.max_tokens``, else the length that the base model was trained for."""
+    if config.data.max_tokens is not None:
+        return config.data.max_tokens
+    return int(model_config.get("max_position_embeddings", 2048))
+
+
+def prepare(config: RunConfig, encoder: ChatEncoder, model_config: dict[str, Any]) -> Prepared:
+    """Read the data and turn them into token ids; every row lands in the ledger. Raises DataError."""
+    dataset = load_dataset(config)
+    most = longest_row(config, model_config)
+    if isinstance(config.task, TextTask):
+        rows = encode_blocks(encoder, dataset.splits["train"], config.task.block_tokens)
+        for split in SPLITS:
+            _use(dataset.ledger, split, dataset.splits[split])
+        documents = {split: encode_documents(encoder, dataset.splits[split], config.task.block_tokens) for split in ("validation", "test")}
+        prepared = Prepared(dataset, rows, {}, documents, config.task.block_tokens)  # type: ignore[arg-type]
+    else:
+        prompts = {split: encode_prompts(config, encoder, dataset, split, most) for split in SPLITS}
+        prepared = Prepared(dataset, training_rows(config, encoder, dataset.task, prompts["train"]), prompts, {}, most)
+    if not any(row.num_targets for row in prepared.rows):
+        raise DataError(config.data.train, t("没有一行有可训练的词元", "no row has a trained token"), t("检查 data.max_tokens 和数据", "check data.max_tokens and the data"))
+    dataset.ledger.check()
+    return prepared
+
+
+def training_rows(config: RunConfig, encoder: ChatEncoder, task: Classification | None, prompts: Sequence[Prompt]) -> list[Encoded]:
+    """The rows to train on: answers for a language model, label numbers for a `score` head."""
+    assert task is not None  # classification
+    return task.encode_for_score_head(prompts) if config.method.kind == "head" else task.encode_rows(encoder, prompts)
+
+
+def encode_prompts(config: RunConfig, encoder: ChatEncoder, dataset: Dataset, split: SplitName, most_tokens: int) -> list[Prompt]:
+    """The prompts of a split; rows that do not fit are booked as rejected, shortened ones as shortened."""
+    assert dataset.task is not None  # classification
+    prompts = []
+    examples = dataset.splits[split]
+    for example, prompt in zip(examples, dataset.task.encode_prompts(encoder, examples, most_tokens, config.data), strict=True):
+        if prompt is None:
+            dataset.ledger.reject(split, example.file, example.line, "too_long")
+            continue
+        dataset.ledger.use(split, example.file)
+        if prompt.was_shortened:
+            dataset.ledger.shorten(split, example.file, example.line, prompt.tokens_before, len(prompt.ids))
+        prompts.append(prompt)
+    if examples and not prompts:
+        raise DataError(
+            examples[0].file,
+            t(f"{split} 没有一行放得进 {most_tokens} 个词元", f"no row of {split} fits into {most_tokens} tokens"),
+            t("增大 data.max_tokens，缩短模板，或用 data.shorten=tail", "raise data.max_tokens, shorten the template, or use data.shorten=tail"),
+        )
+    return prompts
+
+
+def _use(ledger: Ledger, split: SplitName, examples: Sequence[Example]) -> None:
+    for example in examples:
+        ledger.use(split, example.file)
+
+
+def audit(prepared: Prepared, encoder: ChatEncoder) -> dict[str, Any]:
+    """``data/audit.json``: lengths, labels, and one training row decoded with its trained part."""
+    lengths = {"train": describe_lengths([len(row.tokens) for row in prepared.rows])}
+    for split in SPLITS[1:]:
+        if prepared.prompts.get(split):
+            lengths[split] = describe_lengths([len(p.ids) for p in prepared.prompts[split]])
+        elif prepared.documents.get(split):
+            lengths[split] = describe_lengths([sum(len(b.tokens) for b in d) for d in prepared.documents[split]])
+    row = prepared.rows[0]
+    decode = encoder.tokenizer.decode
+    example: dict[str, Any] = {"id": row.id, "text": decode(list(row.tokens))}
+    if row.label >= 0 and prepared.task:
+        example["trained_text"] = prepared.task.labels[row.label]
+    else:
+        example["trained_text"] = decode([token for token, trained in zip(row.tokens, row.trained, strict=True) if trained])
+    labels = {split: label_counts(prepared.examples(split)) for split in SPLITS} if prepared.task else {}
+    return {"max_tokens": prepared.max_tokens, "lengths": lengths, "labels": labels, "example": example, "findings": []}

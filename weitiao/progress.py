@@ -1,0 +1,71 @@
+"""What a run says while it works: on standard error, live on a terminal, a few plain lines elsewhere."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from weitiao.language import t
+
+
+class Reporter:
+    """Tells phases, notes and progress to standard error; ``quiet`` tells nothing."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        self.console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
+        self.live = self.console.is_terminal and not quiet
+
+    def say(self, text: str) -> None:
+        """One line."""
+        self.console.print(text, markup=False)
+
+    @contextmanager
+    def bar(self, title: str, total: int) -> Iterator["Bar"]:
+        """A progress bar with time elapsed and left; without a terminal only its title is printed."""
+        if not self.live:
+            self.say(title)
+            yield Bar(None, None)
+            return
+        columns = (
+            TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn(),
+            TextColumn(t("剩余", "left")), TimeRemainingColumn(), TextColumn("{task.fields[status]}"),
+        )  # fmt: skip
+        with Progress(*columns, console=self.console, transient=True) as progress:
+            yield Bar(progress, progress.add_task(title, total=total, status=""))
+
+
+class Bar:
+    """One running progress bar."""
+
+    def __init__(self, progress: Progress | None, task: TaskID | None) -> None:
+        self._progress, self._task = progress, task
+
+    def advance(self, amount: int = 1, status: str | None = None) -> None:
+        """More is done; ``status`` is shown behind the bar."""
+        if self._progress is not None and self._task is not None:
+            fields = {} if status is None else {"status": status}
+            self._progress.update(self._task, advance=amount, **fields)  # type: ignore[arg-type]
+
+
+def human_bytes(number: float) -> str:
+    """A size with a unit: 1.5 GB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(number) < 1000:
+            return f"{number:.3g} {unit}"
+        number /= 1000
+    return f"{number:.3g} TB"
+
+
+def human_seconds(number: float) -> str:
+    """A duration: 41 s, 3 min 20 s, 2 h 5 min."""
+    if number < 60:
+        return f"{number:.1f} s" if number < 10 else f"{number:.0f} s"
+    minutes, seconds = divmod(round(number), 60)
+    return f"{minutes} min {seconds} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def is_interactive() -> bool:
+    """Whether someone sits at the terminal."""
+    return sys.stderr.isatty()

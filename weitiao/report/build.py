@@ -1,0 +1,112 @@
+"""The report of a run: one self-contained HTML page, a pure function of the run folder (no clock, no network)."""
+
+import base64
+import hashlib
+from contextvars import copy_context
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from weitiao import storage
+from weitiao.language import Language, t, use
+from weitiao.report import facts, figures, rows, sections
+from weitiao.report.folder import RunFolder, read_folder
+from weitiao.report.headline import build_headline
+from weitiao.report.words import state_title, task_title
+
+MAX_CONFIG_CHARACTERS = 20_000
+
+
+def build_report(run: Path, language: Language | None = None) -> Path:
+    """Write ``run/report.html`` atomically and return its path.
+
+    ``language``: absent, ``report.language`` of config.yaml; absent there, the locale's. What the folder lacks (a failed run, a text task) is
+    said on the page. The same folder gives the same bytes. Raises DataError if ``run`` is not a run folder.
+    """
+    # A context of its own: the page's language must not leak into the caller's messages.
+    html = copy_context().run(_render, run, language)
+    path = run / "report.html"
+    storage.write_text(path, html)
+    return path
+
+
+def _render(run: Path, language: Language | None) -> str:
+    if language is not None:
+        use(language)
+    folder = read_folder(run)
+    use(language or folder.language)
+    environment = _environment()
+    style = _style(environment)
+    page = environment.get_template("report.html.j2").render(
+        language=language or folder.language, style=style, style_hash=_hash(style), **_context(folder)
+    )
+    return page.rstrip("\n") + "\n"
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("weitiao.report", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals["t"] = t
+    return environment
+
+
+def _style(environment: jinja2.Environment) -> Markup:
+    """The style sheet. It holds no text of the run, so it is safe as it is."""
+    return Markup(environment.get_template("report.css.j2").render(heat_levels=sections.HEAT_LEVELS))  # noqa: S704
+
+
+def _hash(content: str) -> str:
+    """The source expression under which a content security policy admits one inline style sheet."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+
+
+def _context(folder: RunFolder) -> dict[str, Any]:
+    """Everything that the template prints."""
+    config = folder.config_text
+    return {
+        "run": folder,
+        "title": str(folder.run.get("name") or folder.run.get("id") or folder.name),
+        "state": state_title(str(folder.run.get("state"))),
+        "task": task_title(folder.task),
+        "headline": build_headline(folder),
+        "main_table": sections.metric_table(folder, ("accuracy", "macro_f1", "log_loss", "calibration_error")),
+        "text_table": sections.metric_table(folder, ("bits_per_character", "perplexity", "loss"))
+        if folder.task == "text"
+        else None,
+        "other_table": sections.metric_table(folder, ("micro_f1", "weighted_f1", "macro_precision", "macro_recall", "loss")),
+        "pairs": sections.pair_rows(folder),
+        "comparison_figures": figures.comparison_figures(folder),
+        "curves": figures.curve_figures(folder),
+        "matrix_after": sections.matrix(folder.after),
+        "matrix_before": sections.matrix(folder.before),
+        "classes": sections.class_rows(folder),
+        "calibration": figures.calibration(folder),
+        "files": rows.file_rows(folder),
+        "lengths": figures.length_figures(folder),
+        "labels": rows.label_counts(folder),
+        "shortened": rows.shortened_rows(folder),
+        "rejected": rows.rejected_rows(folder),
+        "example": rows.audited_example(folder),
+        "findings": facts.findings(folder),
+        "errors": rows.worst_errors(folder),
+        "changes": rows.changes(folder),
+        "phases": facts.phase_rows(folder),
+        "method_facts": facts.method_facts(folder),
+        "model_facts": facts.model_facts(folder),
+        "training_facts": facts.training_facts(folder),
+        "hardware_facts": facts.hardware_facts(folder),
+        "version_facts": facts.version_facts(folder),
+        "time_facts": facts.time_facts(folder),
+        "config_text": config[:MAX_CONFIG_CHARACTERS],
+        "config_is_cut": len(config) > MAX_CONFIG_CHARACTERS,
+        "command": facts.repeat_command(folder),
+        "not_measured": facts.not_measured(folder),
+        "responsible_use": facts.responsible_use(),
+    }

@@ -1,0 +1,93 @@
+"""Names of metrics, splits, methods and phases in both languages."""
+
+from typing import Any
+
+from weitiao.language import current, t
+from weitiao.report.folder import Json
+
+
+def metric_title(name: str) -> str:
+    """The name of a metric; one that is not known here keeps its own."""
+    titles = {
+        "accuracy": t("准确率", "accuracy"),
+        "macro_f1": t("宏平均 F1", "macro-F1"),
+        "micro_f1": t("微平均 F1", "micro-F1"),
+        "weighted_f1": t("加权 F1", "weighted F1"),
+        "macro_precision": t("宏平均精确率", "macro precision"),
+        "macro_recall": t("宏平均召回率", "macro recall"),
+        "log_loss": t("对数损失（奈特）", "log loss (nats)"),
+        "calibration_error": t("校准误差", "calibration error"),
+        "loss": t("损失（奈特）", "loss (nats)"),
+        "perplexity": t("困惑度", "perplexity"),
+        "bits_per_character": t("每字符比特数", "bits per character"),
+    }
+    return titles.get(name, name)
+
+
+def split_title(name: str) -> str:
+    """The name of a split."""
+    titles = {"train": t("训练集", "training"), "validation": t("验证集", "validation"), "test": t("测试集", "test")}
+    return titles.get(name, name)
+
+
+def state_title(name: str) -> str:
+    """The name of a run's state."""
+    titles = {
+        "running": t("进行中", "running"),
+        "finished": t("已完成", "finished"),
+        "failed": t("失败", "failed"),
+        "interrupted": t("中断", "interrupted"),
+    }
+    return titles.get(name, t("状态未知", "state not known"))
+
+
+def method_title(name: str) -> str:
+    """The name of a method: which weights moved."""
+    titles = {
+        "full": t("全参数微调（full）", "full fine-tuning"),
+        "head": t("只训练输出层（head）", "head only (frozen trunk)"),
+        "lora": t("LoRA（低秩适配）", "LoRA (low-rank adapters)"),
+    }
+    return titles.get(name, name)
+
+
+def objective_title(name: str) -> str:
+    """The name of an objective: what the training pushed on."""
+    titles = {
+        "sft": t("有监督微调（sft）", "supervised fine-tuning (sft)"),
+        "pretrain": t("自监督预训练（pretrain）", "self-supervised pre-training (pretrain)"),
+    }
+    return titles.get(name, name)
+
+
+def task_title(name: str) -> str:
+    """The name of a task."""
+    return {"classification": t("分类", "classification"), "text": t("文本（预训练）", "text (pre-training)")}.get(name, name)
+
+
+def phase_title(name: str) -> str:
+    """The name of a phase of the run."""
+    titles = {
+        "load": t("读取数据与模型", "load data and model"),
+        "before": t("训练前评测", "evaluate before"),
+        "train": t("训练", "train"),
+        "after": t("训练后评测", "evaluate after"),
+        "baselines": t("基线", "baselines"),
+        "total": t("合计", "total"),
+    }
+    return titles.get(name, name)
+
+
+def title_of(entry: Json) -> str:
+    """The title of a baseline in the language in force, else its name."""
+    return localised(entry.get("title")) or str(entry.get("name", ""))
+
+
+def localised(value: Any) -> str:
+    """A text that may stand as {zh, en}, as {…, message}, or as it is."""
+    if not isinstance(value, dict):
+        return "" if value is None else str(value)
+    chosen = value.get(current()) or value.get("message") or value.get("text")
+    if chosen is not None:
+        return localised(chosen)
+    return "; ".join(f"{key}: {localised(item)}" for key, item in value.items())
