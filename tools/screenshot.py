@@ -2,8 +2,8 @@
 
     python tools/screenshot.py runs/NAME/report.html /tmp/shots            # 1200 and 390 pixels wide, light and dark
 
-Needs Chromium (Debian: apt-get install -y chromium fonts-noto-cjk). A narrow page is shown in a frame of that width, because a headless
-window cannot be narrower than about 500 pixels; the theme is set by the attribute ``data-theme`` in a copy of the page.
+Needs Chromium (Debian: apt-get install -y chromium fonts-noto-cjk). A narrow page is shown in a frame of that width, because a
+headless window cannot be narrower than about 500 pixels; the theme is set by the attribute ``data-theme`` in a copy of the page.
 """
 
 import argparse
@@ -19,7 +19,7 @@ FLAGS = (
 
 
 def screenshot(page: Path, target: Path, width: int, height: int, theme: str, top: int = 0) -> Path:
-    """Write a PNG of ``page`` at ``width`` × ``height`` CSS pixels from ``top`` down, in the ``theme`` light or dark; return ``target``."""
+    """Write a PNG of ``page``, ``width`` × ``height`` pixels from ``top`` down, in the theme light or dark; return ``target``."""
     browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if browser is None:
         raise SystemExit("chromium not found; Debian: apt-get install -y chromium fonts-noto-cjk")
@@ -31,7 +31,14 @@ def screenshot(page: Path, target: Path, width: int, height: int, theme: str, to
         frame = f'<iframe src="page.html" style="{style}"></iframe>'
         shown.write_text(f'<!DOCTYPE html><body style="margin:0;overflow:hidden">{frame}', encoding="utf-8")
         window = f"--window-size={max(width, 500)},{height}"
-        command = [browser, *FLAGS, f"--user-data-dir={folder}/profile", window, f"--screenshot={target.resolve()}", shown.as_uri()]
+        command = [
+            browser,
+            *FLAGS,
+            f"--user-data-dir={folder}/profile",
+            window,
+            f"--screenshot={target.resolve()}",
+            shown.as_uri(),
+        ]
         subprocess.run(command, check=True, capture_output=True, timeout=120)
     return target
 

@@ -111,4 +111,5 @@ def test_the_hash_is_that_of_the_file_when_it_came_in(tmp_path: Path) -> None:
     book = Ledger()
     book.use("train", str(path))
     path.write_bytes(b"two")
+    book.use("train", str(path))
     assert book.as_dict()["files"][0]["sha256"] == hashlib.sha256(b"one").hexdigest()

@@ -58,7 +58,7 @@ def test_the_same_csv_in_every_encoding(tmp_path: Path, codec: str, mark: bytes,
 
 
 def test_a_rare_gb18030_character_needs_four_bytes_across_a_chunk(tmp_path: Path) -> None:
-    text = "x" * ((1 << 20) - 2) + "㐂䶮"  # 㐂 is 81 39 EF 30...: starts two bytes before the chunk ends
+    text = "x" * ((1 << 20) - 2) + "㐂䶮"  # the chunk ends within 㐂
     assert len("㐂".encode("gb18030")) == 4
     assert read(write(tmp_path, "a.txt", text.encode("gb18030"))) == [(1, {"text": text})]
 
@@ -67,7 +67,7 @@ def test_undecodable_bytes_are_named_by_offset_and_line(tmp_path: Path) -> None:
     content = "评论,标签\n".encode() + "好,1\n".encode() * 300_000 + b"caf\xe9\xff\n"
     with pytest.raises(DataError) as caught:
         read_rows(write(tmp_path, "a.csv", content))
-    # "caf" begins after 14 bytes of header and 300,000 lines of 6 bytes; é (0xE9) is 3 bytes further. The file lies in two chunks.
+    # "caf" begins after 14 bytes of header and 300,000 lines of 6 bytes; é (0xE9) is 3 bytes further, in the second chunk.
     assert caught.value.where.endswith("a.csv:300002")
     assert "offset 1800017 are not valid UTF-8 (tried UTF-8, GB18030)" in caught.value.cause
 

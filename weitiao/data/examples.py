@@ -49,9 +49,6 @@ def load_dataset(config: RunConfig) -> Dataset:
     for path, split in _files(config):
         rows.extend(_read(config, path, split, ledger))
     splits = _assign(config, rows)
-    for name in SPLITS:
-        for row in splits[name]:
-            ledger.enter(row.row.file)
     splits["train"] = _limited(config, splits["train"], ledger)
     if not splits["train"]:
         raise DataError(config.data.train, t("没有一行能用来训练", "no row can be trained on"), t("看上面被拒绝的行和原因", "look at the rejected rows and their reasons"))
@@ -69,8 +66,6 @@ def load_split(config: RunConfig, path: str, task: Classification | None) -> Dat
     rows = list(_read(config, path, "test", ledger))
     if task is not None:
         _check_known(rows, "test", set(task.labels))
-    for candidate in rows:
-        ledger.enter(candidate.row.file)
     if not rows:
         raise DataError(path, t("没有能用的行", "no usable row"), t("检查列名和内容", "check the columns and their content"))
     return Dataset({"train": [], "validation": [], "test": [_example(c, "test", task, several=False) for c in rows]}, task, ledger)
@@ -95,8 +90,8 @@ def _read(config: RunConfig, path: str, split: SplitName | None, ledger: Ledger)
     booked: SplitName = split or "train"
     rows: list[Row] = []
     for row in read_rows(Path(path)):
+        ledger.enter(row.file)
         if isinstance(row, BadRow):
-            ledger.enter(row.file)
             ledger.reject(booked, row.file, row.line, f"bad_row: {row.reason}")
         else:
             rows.append(row)
@@ -108,7 +103,6 @@ def _read(config: RunConfig, path: str, split: SplitName | None, ledger: Ledger)
     for row in rows:
         candidate = _candidate(row, columns, config.task.kind == "classification", _own_split(config, row, split))
         if isinstance(candidate, str):
-            ledger.enter(row.file)
             ledger.reject(booked, row.file, row.line, candidate)
         else:
             yield candidate
@@ -122,6 +116,8 @@ def _own_split(config: RunConfig, row: Row, split: SplitName | None) -> SplitNam
 def _candidate(row: Row, columns: Columns, labelled: bool, split: SplitName | None) -> _Candidate | str:
     """The row's parts, or the reason why it cannot be used."""
     text = row.values.get(columns.text)
+    if isinstance(text, (int, float)) and not isinstance(text, bool):
+        text = str(text)
     if not isinstance(text, str) or not text.strip():
         return "no_text"
     if not labelled:

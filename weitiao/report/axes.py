@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from markupsafe import Markup, escape
 
@@ -10,7 +11,8 @@ from weitiao.report.numbers import superscript
 
 
 def tag(name: str, content: str = "", /, **attributes: str | float | None) -> Markup:
-    """One SVG element. ``content`` is escaped unless it is Markup; an attribute ``class_`` is written ``class``, ``_`` as ``-``; None is left out."""
+    """One SVG element. ``content`` is escaped unless it is Markup. An attribute ``class_`` is written ``class``, ``_`` as ``-``;
+    one that is None is left out."""
     written = "".join(f' {_attribute(key)}="{_value(value)}"' for key, value in attributes.items() if value is not None)
     inner = escape(content)
     return Markup(f"<{name}{written}>{inner}</{name}>" if inner else f"<{name}{written}/>")
@@ -56,7 +58,7 @@ def log_ticks(low: float, high: float) -> list[float]:
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """Maps [ticks[0], ticks[-1]] to the coordinates [start, end]. ``exponent`` is the power of ten taken out of the tick labels."""
+    """Maps [ticks[0], ticks[-1]] to the coordinates [start, end]. ``exponent`` is the power of ten taken out of the labels."""
 
     ticks: tuple[float, ...]
     start: float
@@ -78,14 +80,14 @@ class Axis:
     @property
     def unit(self) -> str:
         """What to add to the axis title: the power of ten taken out of the labels."""
-        return f" × 10{superscript(self.exponent)}" if self.exponent else ""
+        return f" (×10{superscript(self.exponent)})" if self.exponent else ""
 
     @property
     def labels(self) -> tuple[str, ...]:
         if self.is_log:
             return tuple(f"{tick:,.6g}" if 1e-3 <= tick < 1e6 else _power(tick) for tick in self.ticks)
         scaled = [tick / 10.0**self.exponent for tick in self.ticks]
-        step = min((after - before for before, after in zip(scaled, scaled[1:], strict=False)), default=1.0)
+        step = min((after - before for before, after in pairwise(scaled)), default=1.0)
         digits = next((digits for digits in range(8) if abs(step - round(step, digits)) < step * 1e-6), 8)
         return tuple(f"{0.0 if abs(value) < step * 1e-6 else value:,.{digits}f}".replace("-", "−") for value in scaled)
 

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 from contextvars import copy_context
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from markupsafe import Markup
 from weitiao import storage
 from weitiao.language import Language, t, use
 from weitiao.report import facts, figures, rows, sections
-from weitiao.report.folder import RunFolder, read_folder
+from weitiao.report.folder import RunFolder, dig, read_folder
 from weitiao.report.headline import build_headline
 from weitiao.report.words import state_title, task_title
 
@@ -22,8 +23,8 @@ MAX_CONFIG_CHARACTERS = 20_000
 def build_report(run: Path, language: Language | None = None) -> Path:
     """Write ``run/report.html`` atomically and return its path.
 
-    ``language``: absent, ``report.language`` of config.yaml; absent there, the locale's. What the folder lacks (a failed run, a text task) is
-    said on the page. The same folder gives the same bytes. Raises DataError if ``run`` is not a run folder.
+    ``language``: absent, ``report.language`` of config.yaml; absent there, the locale's. What the folder lacks (a failed run,
+    a text task) is said on the page. The same folder gives the same bytes. Raises DataError if ``run`` is not a run folder.
     """
     # A context of its own: the page's language must not leak into the caller's messages.
     html = copy_context().run(_render, run, language)
@@ -45,6 +46,7 @@ def _render(run: Path, language: Language | None) -> str:
     return page.rstrip("\n") + "\n"
 
 
+@cache
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("weitiao.report", "templates"),
@@ -59,7 +61,7 @@ def _environment() -> jinja2.Environment:
 
 def _style(environment: jinja2.Environment) -> Markup:
     """The style sheet. It holds no text of the run, so it is safe as it is."""
-    return Markup(environment.get_template("report.css.j2").render(heat_levels=sections.HEAT_LEVELS))  # noqa: S704
+    return Markup(environment.get_template("report.css.j2").render(heat_levels=sections.HEAT_LEVELS))
 
 
 def _hash(content: str) -> str:
@@ -84,6 +86,7 @@ def _context(folder: RunFolder) -> dict[str, Any]:
         "pairs": sections.pair_rows(folder),
         "comparison_figures": figures.comparison_figures(folder),
         "curves": figures.curve_figures(folder),
+        "has_best_step": dig(folder.run, "training", "best_step") is not None,
         "matrix_after": sections.matrix(folder.after),
         "matrix_before": sections.matrix(folder.before),
         "classes": sections.class_rows(folder),

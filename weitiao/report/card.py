@@ -23,8 +23,8 @@ _TEXT_METRICS = ("bits_per_character", "perplexity", "loss")
 def build_model_card(run: Path, language: Language | None = None) -> Path:
     """Write ``run/MODEL_CARD.md`` atomically and return its path.
 
-    What only people can say (intended use, licence, …) is taken from the optional ``run/card.yaml``; what nobody filled in stands there as
-    "not stated". Language and purity as in :func:`weitiao.report.build.build_report`. Raises DataError if ``run`` is not a run folder.
+    What only people can say (intended use, licence, …) is taken from the optional ``run/card.yaml``; what nobody filled in is
+    "not stated". Language and purity as in :func:`~weitiao.report.build.build_report`. Raises DataError if it is no run folder.
     """
     card = copy_context().run(_render, run, language)
     path = run / "MODEL_CARD.md"
@@ -66,7 +66,7 @@ def plain(text: str) -> str:
     """``text`` on one line, with everything escaped that Markdown or HTML would take for markup."""
     line = " ".join(text.split())
     escaped = re.sub(r"([\\`*_{}\[\]#|~$])", r"\\\1", line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"))
-    escaped = re.sub(r"^([-+=])", r"\\\1", re.sub(r"^(\d+)([.)])", r"\1\\\2", escaped))
+    escaped = re.sub(r"^([-+=])", r"\\\1", re.sub(r"^(\d+)([.)])(?=\s|$)", r"\1\\\2", escaped))
     return re.sub(r"(?i)(https?|ftp|mailto)(:)|(www)(\.)", _unlink, escaped)
 
 
@@ -110,7 +110,7 @@ def _stated(run: Path) -> str:
         "contact": t("联系人", "Contact"),
     }
     stated = _card_fields(run / "card.yaml")
-    items = [(title, stated.pop(name, None) or not_stated()) for name, title in titles.items()]
+    items = [(title, stated.pop(name, "") or not_stated()) for name, title in titles.items()]
     hint = t(
         "要填写，请在结果文件夹里放一个 card.yaml，键为：",
         "To fill these in, put a card.yaml into the run folder, with the keys: ",

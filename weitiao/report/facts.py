@@ -10,7 +10,7 @@ from weitiao.report.folder import RunFolder, dig, finite, metric, objects
 from weitiao.report.headline import text_readings
 from weitiao.report.numbers import absent, count, duration, flops, general, share, size, text
 from weitiao.report.plots import bar
-from weitiao.report.words import localised, method_title, objective_title, phase_title, task_title
+from weitiao.report.words import localised, method_title, metric_title, objective_title, phase_title, task_title
 
 Facts = list[tuple[str, str]]
 """Terms and their values, in the order of the page."""
@@ -27,17 +27,12 @@ class PhaseRow:
 
 
 def method_facts(folder: RunFolder) -> Facts:
-    """Task, method, objective, seed and what was trained."""
-    run, trainable = folder.run, folder.run.get("trainable")
-    parameters = t(
-        f"{count(dig(trainable, 'parameters'))} / {count(dig(trainable, 'total'))}({share(dig(trainable, 'share'))})",
-        f"{count(dig(trainable, 'parameters'))} of {count(dig(trainable, 'total'))} ({share(dig(trainable, 'share'))})",
-    )
+    """Task, method, objective and seed."""
+    run = folder.run
     return [
         (t("任务", "Task"), task_title(str(run.get("task") or absent()))),
         (t("方法", "Method"), method_title(str(run.get("method") or absent()))),
         (t("目标", "Objective"), objective_title(str(run.get("objective") or absent()))),
-        (t("训练的参数", "Trained parameters"), parameters if trainable else absent()),
         (t("随机种子", "Seed"), text(run.get("seed"))),
     ]
 
@@ -60,11 +55,19 @@ def model_facts(folder: RunFolder) -> Facts:
 def training_facts(folder: RunFolder) -> Facts:
     """How long and how fast the training was, and what it took."""
     training = folder.run.get("training")
+    trainable = folder.run.get("trainable")
+    parameters = t(
+        f"{count(dig(trainable, 'parameters'))} / {count(dig(trainable, 'total'))}({share(dig(trainable, 'share'))})",
+        f"{count(dig(trainable, 'parameters'))} of {count(dig(trainable, 'total'))} ({share(dig(trainable, 'share'))})",
+    )
     best = dig(training, "best_metric")
-    best_words = f"{text(dig(best, 'name'))} = {general(dig(best, 'value'))}" if isinstance(best, dict) else absent()
+    best_words = (
+        f"{metric_title(text(dig(best, 'name')))} = {general(dig(best, 'value'))}" if isinstance(best, dict) else absent()
+    )
     best_step = count(dig(training, "best_step"))
     speed = finite(dig(training, "tokens_per_second"))
     return [
+        (t("训练的参数", "Trained parameters"), parameters if trainable else absent()),
         (t("训练步", "Training steps"), count(dig(training, "steps"))),
         (t("轮数", "Epochs"), general(dig(training, "epochs"))),
         (
@@ -191,7 +194,7 @@ def _missing_always() -> list[str]:
     return [
         t(
             "只有一个随机种子：换一个种子结果会变多少，没有测量。区间只包含测试数据抽样带来的不确定。",
-            "One seed only: how the result varies between seeds was not measured. Intervals cover the sampling of test rows only.",
+            "One seed only: variation between seeds was not measured. Intervals cover the sampling of test rows only.",
         ),
         t(
             "测试数据与将来实际遇到的数据是否相像，没有测量。",
@@ -220,7 +223,7 @@ def responsible_use() -> list[str]:
         ),
         t(
             "报告和预测文件里有数据原文。分享之前，请检查其中有没有个人信息或不能公开的内容。",
-            "The report and the prediction files quote the data. Before sharing them, check for personal or confidential content.",
+            "The report and the prediction files quote the data. Before sharing them, check for personal or secret content.",
         ),
         t(
             "基础模型和数据的许可证在这里仍然有效，请自行确认用途是否允许。",

@@ -23,7 +23,6 @@ from weitiao.report.plots import (
 )
 from weitiao.report.words import metric_title, split_title, title_of
 
-
 NARROW = 320.0
 """Width of a chart of which three stand side by side."""
 
@@ -124,7 +123,10 @@ def _sampling_notes(points: Sequence[Point]) -> list[str]:
     broken = sum(not math.isfinite(value) for _, value in points)
     if broken:
         notes.append(
-            t(f"{broken} 步的值不是有限数，曲线在那里断开。", f"{broken} steps have no finite value; the line breaks there.")
+            t(
+                f"有 {broken} 步的值不是有限数，曲线在那里断开。",
+                f"Without a finite value: {broken} of {len(points)}; the line breaks there.",
+            )
         )
     if len(points) > MAX_POINTS:
         notes.append(

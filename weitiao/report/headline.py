@@ -27,7 +27,7 @@ class Verdict:
         if self.difference is None:
             return ""
         words = t("差 ", "difference ") + estimate(self.difference, sign=True)
-        return words if self.p is None else words + t(",McNemar ", ", McNemar ") + p_value(self.p)
+        return words if self.p is None else words + t("，McNemar ", ", McNemar ") + p_value(self.p)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,12 +201,14 @@ def _before_after(title: str, before: Reading | None, after: Reading, verdict: V
         case "undecided":
             return t(
                 f"没有看出训练的作用：{title}训练前 {b}，训练后 {a}（{rows}；{figures}，区间包含 0）。",
-                f"No difference shown by training: {title} was {b} before and is {a} after ({rows}; {figures}, the interval contains 0).",
+                f"No difference shown by training: {title} was {b} before and is {a} after "
+                f"({rows}; {figures}, the interval contains 0).",
             )
         case "conflicting":
             return t(
                 f"{title}训练前 {b}，训练后 {a}（{rows}；{figures}）。区间与 McNemar 检验不一致，不能下结论。",
-                f"{title} was {b} before and is {a} after ({rows}; {figures}). The interval and McNemar's test disagree: undecided.",
+                f"{title} was {b} before and is {a} after ({rows}; {figures}). "
+                "The interval and McNemar's test disagree: undecided.",
             )
     tail = t("差别没有检验。", "The difference was not tested.")
     return t(f"{title}训练前 {b}，训练后 {a}（{rows}）。{tail}", f"{title} was {b} before and is {a} after ({rows}). {tail}")
@@ -241,7 +243,8 @@ def _against_baseline(name: str, value: Reading, verdict: Verdict) -> str:
 
 
 def text_readings(folder: RunFolder, name: str) -> tuple[Reading | None, Reading | None]:
-    """A metric of the text task before and after: from the evaluations, else from the validation lines at step 0 and at the best (else last) step."""
+    """A metric of the text task before and after: from the evaluations, else from the validation lines at step 0 and at the best
+    (else last) step."""
     first = next((line for line in folder.validations if line.get("step") == 0), {})
     best = [line for line in folder.validations if line.get("best") is True]
     last = best[-1] if best else folder.validations[-1] if folder.validations else {}
@@ -282,7 +285,7 @@ def _text_task(folder: RunFolder) -> tuple[list[str], tuple[Tile, ...], Literal[
 
 
 def _with_n(value: Reading) -> str:
-    n = "" if value.n is None else t(f"(n = {count(value.n)})", f" (n = {count(value.n)})")
+    n = "" if value.n is None else t(f"（n = {count(value.n)}）", f" (n = {count(value.n)})")
     return (decimal(value.value) if value.low is None else estimate(value)) + n
 
 

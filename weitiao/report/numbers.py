@@ -35,7 +35,7 @@ def superscript(exponent: int) -> str:
 def power(value: float, digits: int = 1) -> str:
     """A number as mantissa × power of ten."""
     mantissa, exponent = f"{value:.{digits}e}".split("e")
-    return f"{mantissa} × 10{superscript(int(exponent))}".replace("-", "−")
+    return f"{mantissa}\u00a0×\u00a010{superscript(int(exponent))}".replace("-", "−")
 
 
 def interval(reading: Reading, *, sign: bool = False) -> str:
@@ -60,8 +60,8 @@ def p_value(value: Any) -> str:
     if number is None:
         return t("p 未记录", "p not recorded")
     if number < 1e-300:
-        return "p < 10⁻³⁰⁰"
-    return f"p = {power(number) if number < 0.001 else decimal(number)}"
+        return "p\u00a0<\u00a010⁻³⁰⁰"
+    return f"p\u00a0=\u00a0{power(number) if number < 0.001 else decimal(number)}"
 
 
 def count(value: Any) -> str:

@@ -1,4 +1,7 @@
-"""Charts as inline SVG, written by hand from plain numbers. Colours come from the page's style sheet by class, so charts follow light and dark."""
+"""Charts as inline SVG, written by hand from plain numbers.
+
+Colours come from the page's style sheet by class, so the charts follow light and dark.
+"""
 
 import math
 from collections.abc import Sequence
@@ -40,7 +43,7 @@ class Whisker:
 
 
 def downsample(points: Sequence[Point], limit: int = MAX_POINTS) -> list[Point]:
-    """At most ``limit`` points: of each bucket the smallest and the largest y, in the order in which they came. No peak is lost."""
+    """At most ``limit`` points: of each bucket the smallest and the largest y, in their order. No peak is lost."""
     if len(points) <= limit:
         return list(points)
     buckets = limit // 2
@@ -82,7 +85,7 @@ def line_chart(
     is_log = wants_log(ys)
     y_axis = log_axis(ys, 210, 34) if is_log else linear_axis(ys, 210, 34, zero=zero)
     margin = 14 + 6.6 * max(len(label) for label in y_axis.labels)
-    x_axis = linear_axis(xs, margin, WIDTH - 16)
+    x_axis = linear_axis([*xs, 0.0] if max(xs) > 0 else [0.0, 1.0], margin, WIDTH - 16)
     parts = [frame(x_axis, y_axis, t("训练步", "training step"), y_title + (t("（对数轴）", " (log scale)") if is_log else ""))]
     if best_x is not None and x_axis.ticks[0] <= best_x <= x_axis.ticks[-1]:
         parts.append(_vertical(x_axis(best_x), 34, 210, t(f"最好：第 {best_x:,.0f} 步", f"best: step {best_x:,.0f}"), "best"))
@@ -119,7 +122,7 @@ def _vertical(x: float, top: float, bottom: float, label: str, style: str, width
 
 
 def whisker_chart(title: str, whiskers: Sequence[Whisker], x_title: str) -> Markup | None:
-    """One row per estimate: a mark at its value, a line over its 95 % interval, both in figures above. None where there is nothing."""
+    """One row per estimate: a mark at its value, a line over its 95 % interval, both in figures above. None without estimates."""
     if not whiskers:
         return None
     row, top = 46.0, 14.0

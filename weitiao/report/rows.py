@@ -18,7 +18,7 @@ LONG_CHARACTERS = 2000
 
 @dataclass(frozen=True, slots=True)
 class FileRow:
-    """The account of one data file. ``is_balanced``: rows in = used + rejected, shortened rows counted among the used ones or beside them."""
+    """The account of one data file. ``is_balanced``: rows in = used + rejected, shortened rows among the used or beside them."""
 
     path: str
     split: str
@@ -107,7 +107,7 @@ def label_counts(folder: RunFolder) -> LabelCounts | None:
 
 @dataclass(frozen=True, slots=True)
 class ExampleCard:
-    """One prediction to read. ``text`` is its beginning, ``rest`` what unfolds, ``cut`` how many characters stand only in the predictions file."""
+    """One prediction to read. ``text`` is its beginning, ``rest`` what unfolds, ``cut`` how many characters only the file has."""
 
     id: str
     where: str

@@ -96,7 +96,7 @@ def _pair_row(pair: Json, titles: dict[str, str]) -> PairRow:
         detail="" if difference is None else interval(difference, sign=True) + n,
         a_only=count(dig(pair, "mcnemar", "a_only")),
         b_only=count(dig(pair, "mcnemar", "b_only")),
-        p=p_value(verdict.p).removeprefix("p = ").removeprefix("p "),
+        p=p_value(verdict.p).removeprefix("p\u00a0").removeprefix("=\u00a0"),
         words=words,
         tone=tone,
     )

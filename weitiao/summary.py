@@ -1,0 +1,121 @@
+"""The short table at the end of a command, and the same as JSON."""
+
+import json
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from weitiao.language import current, t
+from weitiao.progress import human_bytes, human_seconds
+from weitiao.run import Run
+
+_TITLES = {
+    "accuracy": ("准确率", "accuracy"),
+    "macro_f1": ("宏平均 F1", "macro F1"),
+    "weighted_f1": ("加权 F1", "weighted F1"),
+    "loss": ("损失", "loss"),
+    "log_loss": ("对数损失", "log loss"),
+    "calibration_error": ("校准误差", "calibration error"),
+    "perplexity": ("困惑度", "perplexity"),
+    "bits_per_character": ("比特/字符", "bits per character"),
+}
+
+
+def _read(run: Run, name: str) -> dict[str, Any]:
+    path = run.path / name
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def run_summary(run: Run) -> dict[str, Any]:
+    """What a program wants to know of a run: its folder, state, scores, comparisons and cost."""
+    parts = {name: _read(run, f"evaluation/{name}.json") for name in ("before", "after", "baselines", "comparison")}
+    return {
+        "run": str(run.path),
+        "state": run.record["state"],
+        "report": str(run.path / "report.html"),
+        "before": parts["before"].get("metrics"),
+        "after": parts["after"].get("metrics"),
+        "baselines": {b["name"]: b["metrics"] for b in parts["baselines"].get("baselines", [])},
+        "comparison": parts["comparison"].get("pairs"),
+        "training": run.record.get("training"),
+        "trainable": run.record.get("trainable"),
+    }
+
+
+def _cell(metric: dict[str, Any] | None) -> str:
+    return "–" if metric is None else f"{metric['value']:.3f} [{metric['low']:.3f}, {metric['high']:.3f}]"
+
+
+def _printed(table: Table) -> str:
+    console = Console(width=110, color_system=None, force_terminal=False)
+    with console.capture() as capture:
+        console.print(table)
+    return capture.get().rstrip()
+
+
+def run_table(run: Run) -> str:
+    """Before, after and baselines side by side with their 95 % intervals, the paired differences, the cost, and where the report is."""
+    summary = run_summary(run)
+    return "\n".join(part for part in (_scores(run, summary), _differences(run, summary), _cost(summary), t("报告：", "report: ") + summary["report"]) if part)
+
+
+def _scores(run: Run, summary: dict[str, Any]) -> str:
+    after = summary["after"]
+    if after is None:
+        return t("没有测试集，所以没有评测。", "There is no test split, so nothing was evaluated.")
+    names = [name for name in ("accuracy", "macro_f1", "loss", "perplexity", "bits_per_character") if name in after]
+    table = Table(title=t(f"测试集 n={after[names[0]]['n']}，方括号为 95% 区间", f"test split, n={after[names[0]]['n']}, 95 % intervals in brackets"), title_justify="left")
+    table.add_column(t("方法", "method"))
+    for name in names:
+        table.add_column(_TITLES[name][0 if current() == "zh" else 1], justify="right")
+    baselines = _read(run, "evaluation/baselines.json").get("baselines", [])
+    rows = [(b["title"][current()], b["metrics"]) for b in baselines]
+    if summary["before"]:
+        rows.append((t("训练前", "before training"), summary["before"]))
+    rows.append((t(f"训练后（{run.record['method']}）", f"after training ({run.record['method']})"), after))
+    for title, metrics in rows:
+        table.add_row(title, *(_cell(metrics.get(name)) for name in names))
+    return _printed(table)
+
+
+def _differences(run: Run, summary: dict[str, Any]) -> str:
+    titles = {b["name"]: b["title"][current()] for b in _read(run, "evaluation/baselines.json").get("baselines", [])}
+    titles["before"] = t("训练前", "before training")
+    lines = []
+    for pair in summary["comparison"] or []:
+        d, test = pair["difference"], pair["mcnemar"]
+        shown = d["low"] > 0 or d["high"] < 0
+        verdict = "" if shown else t("（看不出差别）", " (no difference shown)")
+        lines.append(
+            t(f"准确率差，训练后 − {titles[pair['b']]}：", f"accuracy, after − {titles[pair['b']]}: ")
+            + f"{d['value']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}], n={d['n']}, McNemar p={test['p_value']:.2g}{verdict}"
+        )
+    return "\n".join(lines)
+
+
+def _cost(summary: dict[str, Any]) -> str:
+    training, trainable = summary["training"], summary["trainable"]
+    if not training:
+        return ""
+    return t(
+        f"训练 {human_seconds(training['seconds'])}，{training['steps']} 步，{training['tokens_per_second']:,.0f} 词元/秒，内存峰值 {human_bytes(training['peak_memory_bytes'])}，"
+        f"训练参数 {trainable['parameters']:,}（{100 * trainable['share']:.3g}%）",
+        f"trained {human_seconds(training['seconds'])}, {training['steps']} steps, {training['tokens_per_second']:,.0f} tokens/s, peak memory "
+        f"{human_bytes(training['peak_memory_bytes'])}, {trainable['parameters']:,} parameters trained ({100 * trainable['share']:.3g} %)",
+    )
+
+
+def metrics_table(evaluation: dict[str, Any]) -> str:
+    """One evaluation as a table: each metric with its interval and n, then the classes."""
+    table = Table("", t("值", "value"), t("95% 区间", "95 % interval"), "n", title_justify="left")
+    for name, metric in evaluation["metrics"].items():
+        title = _TITLES.get(name, (name, name))[0 if current() == "zh" else 1]
+        table.add_row(title, f"{metric['value']:.4f}", f"[{metric['low']:.4f}, {metric['high']:.4f}]", str(metric["n"]))
+    parts = [_printed(table)]
+    if "per_class" in evaluation:
+        classes = Table(t("类别", "label"), t("精确率", "precision"), t("召回率", "recall"), "F1", t("行数", "rows"))
+        for label, row in evaluation["per_class"].items():
+            classes.add_row(label, f"{row['precision']:.3f}", f"{row['recall']:.3f}", f"{row['f1']:.3f}", str(row["support"]))
+        parts.append(_printed(classes))
+    return "\n".join(parts)
