@@ -238,8 +238,8 @@ def write_documents(path: Path, documents: Sequence[tuple[str, str]]) -> None:
 
 IN_DOMAIN = ("libreoffice-help", "libreoffice-l10n-zh-cn (strings)", "libreoffice-l10n-zh-cn (commands)", "topic data (train rows)")
 IN_DOMAIN_COPIES = 3
-"""How often the text of the built-in task's own field stands in an epoch: it is 17 % of the text and what the model will be tuned on. Four passes
-over repeated text cost little (Muennighoff et al. 2023, arXiv:2305.16264)."""
+"""How often the text of the built-in task's own field stands in an epoch: it is 17 % of the text and what the model will be tuned on. Four
+passes over repeated text cost little (Muennighoff et al. 2023, arXiv:2305.16264)."""
 
 
 def build(packages: Path, topic: list[dict[str, str]], out: Path) -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 from weitiao.config import RunConfig
 from weitiao.data.examples import SPLITS, label_counts, load_dataset
+from weitiao.data.ledger import describe_reason
 from weitiao.language import t
 from weitiao.model.load import find_model
 
@@ -23,7 +24,11 @@ def check_run(config: RunConfig) -> dict[str, Any]:
         "labels": {split: label_counts(dataset.splits[split]) for split in SPLITS} if dataset.task else {},
         "totals": ledger["totals"],
         "rejected": [{"file": f["path"], **row} for f in ledger["files"] for row in f["rejected_rows"]],
-        "example": {"id": example.id, "prompt": [m.content for m in example.prompt] or [example.document], "answer": example.targets[0] if dataset.task else None},
+        "example": {
+            "id": example.id,
+            "prompt": [m.content for m in example.prompt] or [example.document],
+            "answer": example.targets[0] if dataset.task else None,
+        },
     }
 
 
@@ -31,16 +36,24 @@ def check_text(result: dict[str, Any]) -> str:
     """The result for people."""
     totals, model = result["totals"], result["model"]
     lines = [
-        t(f"模型：{model['architecture']}，{model['parameters']:,} 个参数", f"model: {model['architecture']}, {model['parameters']:,} parameters"),
-        t(f"数据：读入 {totals['rows_in']} 行，可用 {totals['used']}，拒绝 {totals['rejected']}", f"data: {totals['rows_in']} rows in, {totals['used']} usable, {totals['rejected']} rejected"),
+        t(
+            f"模型：{model['architecture']}，{model['parameters']:,} 个参数",
+            f"model: {model['architecture']}, {model['parameters']:,} parameters",
+        ),
+        t(
+            f"数据：读入 {totals['rows_in']} 行，可用 {totals['used']}，拒绝 {totals['rejected']}",
+            f"data: {totals['rows_in']} rows in, {totals['used']} usable, {totals['rejected']} rejected",
+        ),
         "  ".join(f"{split} {n}" for split, n in result["rows"].items()),
     ]
     if result["labels"]:
         counts = "  ".join(f"{label} {n}" for label, n in result["labels"]["train"].items())
         lines.append(t("训练集类别：", "labels in train: ") + counts)
-    lines += [f"  {row['file']}:{row['line']}  {row['reason']}" for row in result["rejected"][:20]]
+    lines += [f"  {row['file']}:{row['line']}  {describe_reason(row['reason'], row.get('detail', ''))}" for row in result["rejected"][:20]]
     if len(result["rejected"]) > 20:
-        lines.append(t(f"  …共 {len(result['rejected'])} 行；完整清单用 --json", f"  … {len(result['rejected'])} rows in all; the full list: --json"))
+        lines.append(
+            t(f"  …共 {len(result['rejected'])} 行；完整清单用 --json", f"  … {len(result['rejected'])} rows in all; the full list: --json")
+        )
     example = result["example"]
     lines.append(t(f"一个训练样本（{example['id']}）：", f"a training row ({example['id']}):"))
     lines += [f"  {part}" for part in "\n".join(example["prompt"]).split("\n")]

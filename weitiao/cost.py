@@ -1,7 +1,7 @@
 """What a run costs: floating-point operations by formula, memory as measured.
 
-Forward operations per token (Kaplan et al. 2020, arXiv:2001.08361, with attention scores as in Hoffmann et al. 2022, arXiv:2203.15556), for L layers,
-hidden size h, n heads of size d, k key-value heads, intermediate size m, mean length s:
+Forward operations per token (Kaplan et al. 2020, arXiv:2001.08361, with attention scores as in Hoffmann et al. 2022, arXiv:2203.15556), for
+L layers, hidden size h, n heads of size d, k key-value heads, intermediate size m, mean length s:
     trunk = L · (4·h·n·d + 4·h·k·d + 6·h·m + 2·n·d·s)        [projections, gated MLP, causal scores and values]
     head  = 2·V·h  per position whose logits are made
 A backward pass costs one more forward for the inputs' gradients and one for the weights' gradients, where these are needed.
@@ -24,16 +24,16 @@ def trunk_flops_per_token(config: Any, mean_length: float) -> float:
 def training_flops(config: Any, method: str, trained_blocks: int, tokens: int, targets: int, mean_length: float, outputs: int) -> float:
     """Floating-point operations of training on ``tokens`` tokens with ``targets`` targets over ``outputs`` classes or vocabulary entries.
 
-    full: 3 × trunk and head. lora: 2 × trunk (no gradient of frozen weights; the adapters' own are left out: under 2 %). head: the forward of
-    the frozen trunk, 3 × the trained blocks and the head.
+    full: 3 × trunk and head. lora: 2 × trunk (no gradient of frozen weights; the adapters' own are left out: under 2 %). head: the forward
+    of the frozen trunk, 3 × the trained blocks and the head.
     """
     trunk = trunk_flops_per_token(config, mean_length) * tokens
-    head = 2.0 * outputs * config.hidden_size * targets
+    head = 2.0 * outputs * float(config.hidden_size) * targets
     if method == "full":
         return 3 * (trunk + head)
     if method == "lora":
         return 2 * (trunk + head)
-    return trunk * (1 + 2 * trained_blocks / config.num_hidden_layers) + 3 * head
+    return trunk * (1 + 2 * trained_blocks / int(config.num_hidden_layers)) + 3 * head
 
 
 def peak_memory_bytes(device: torch.device) -> int:
@@ -45,7 +45,7 @@ def peak_memory_bytes(device: torch.device) -> int:
     except ImportError:  # Windows
         import psutil
 
-        return int(psutil.Process().memory_info().peak_wset)
+        return int(psutil.Process().memory_info()._asdict()["peak_wset"])
     import sys
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

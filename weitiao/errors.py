@@ -1,14 +1,15 @@
 """The tree of errors. Each error is also a standard-library error, so that callers need not import ours.
 
-    WeitiaoError
-    ├── UserError (exit code 2)        the user's input is wrong: where, value, cause, remedy
-    │   ├── ConfigError (ValueError)
-    │   ├── DataError (ValueError)
-    │   ├── ModelError (ValueError)
-    │   └── DiskSpaceError (OSError)
-    └── RunError (exit code 1)         the run failed
-        ├── NonFiniteError (ArithmeticError)
-        └── OutOfMemoryError (MemoryError)
+WeitiaoError
+├── UserError (exit code 2)        the user's input is wrong: where, value, cause, remedy
+│   ├── UsageError (ValueError)
+│   ├── ConfigError (ValueError)
+│   ├── DataError (ValueError)
+│   ├── ModelError (ValueError)
+│   └── DiskSpaceError (OSError)
+└── RunError (exit code 1)         the run failed
+    ├── NonFiniteError (ArithmeticError)
+    └── OutOfMemoryError (MemoryError)
 """
 
 from weitiao.language import t
@@ -21,14 +22,18 @@ class WeitiaoError(Exception):
 
 
 class UserError(WeitiaoError):
-    """The user's input is wrong. ``where`` is file:line, a config path or an option; ``cause`` says what is wrong with it (the value included);
-    ``remedy`` says what to do."""
+    """The user's input is wrong. ``where`` is file:line, a config path or an option; ``cause`` says what is wrong with it (the value
+    included); ``remedy`` says what to do."""
 
     exit_code = 2
 
     def __init__(self, where: str, cause: str, remedy: str) -> None:
         self.where, self.cause, self.remedy = where, cause, remedy
         super().__init__(f"{where}: {cause}\n  {t('怎么办', 'What to do')}: {remedy}")
+
+
+class UsageError(UserError, ValueError):
+    """A command line that cannot be understood."""
 
 
 class ConfigError(UserError, ValueError):

@@ -2,10 +2,9 @@
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ from torch import nn
 
 from weitiao import cost
 from weitiao.config import HeadMethod, RunConfig
+from weitiao.course import Best, Clock, log_line
 from weitiao.data.batch import Plan
 from weitiao.data.render import ChatEncoder
 from weitiao.evaluate.judge import Judgement, compare, judge_baselines, judge_labels, judge_text, validate_labels, validate_text
@@ -21,7 +21,16 @@ from weitiao.language import current, t
 from weitiao.methods import apply_method
 from weitiao.model import checkpoint
 from weitiao.model.heads import has_score_head, is_tied
-from weitiao.model.load import ModelFolder, choose_device, choose_precision, find_model, load_causal, load_tokenizer, load_with_score_head
+from weitiao.model.load import (
+    ModelFolder,
+    choose_device,
+    choose_precision,
+    find_model,
+    load_causal,
+    load_tokenizer,
+    load_with_score_head,
+    without_weights,
+)
 from weitiao.objectives import choose_objective
 from weitiao.optim import Optimizer
 from weitiao.prepare import Prepared, audit, prepare
@@ -61,18 +70,17 @@ def recorded(run: Run) -> Iterator[Run]:
     """However the block ends, run.json says so."""
     try:
         yield run
-    except KeyboardInterrupt as error:
-        run.end("interrupted", error)
-        raise
     except BaseException as error:
-        run.end("failed", error)
+        with suppress(OSError):  # a full disk: what went wrong first is what counts, and run.json does not say "finished"
+            run.end("interrupted" if isinstance(error, KeyboardInterrupt) else "failed", error)
         raise
     run.end("finished")
 
 
 @dataclass
 class Workshop:
-    """What all parts of a run share: checked input, encoded data, the place to compute. Made before the run folder: wrong input leaves nothing."""
+    """What all parts of a run share: checked input, encoded data, the place to compute. Made before the run folder: wrong input leaves
+    nothing."""
 
     config: RunConfig
     reporter: Reporter
@@ -86,9 +94,15 @@ class Workshop:
         self.folder = find_model(self.config.model)
         self.device = choose_device(self.config.model)
         self.dtype = choose_precision(self.config.model, self.device)
+        apply_method(without_weights(self.folder, self.has_score_head), self.config.method)  # a method that does not fit says so now
         self.encoder = ChatEncoder(load_tokenizer(self.folder), str(self.folder.path))
         self.data = prepare(self.config, self.encoder, self.folder.config)
         require_space(Path(self.config.runs), self.disk_bytes())
+
+    @property
+    def has_score_head(self) -> bool:
+        """Whether the result scores labels rather than writing them."""
+        return self.config.method.kind == "head" and self.config.task.kind == "classification"
 
     def disk_bytes(self) -> int:
         """What the run will write at most: the result and one checkpoint in working precision, and 20 MB of records."""
@@ -109,7 +123,7 @@ class Workshop:
     def trainable_model(self) -> nn.Module:
         """The base model with the method applied, from the seed."""
         reseed(self.config.seed, 0)
-        if self.config.method.kind == "head" and self.data.task:
+        if self.has_score_head and self.data.task:
             model: nn.Module = load_with_score_head(self.folder, self.data.task.labels, self.device, self.dtype)
         else:
             model = self.causal_model()
@@ -119,7 +133,9 @@ class Workshop:
         """The steps of the training."""
         settings = self.config.train
         labels = len(self.data.task.labels) if self.data.task else 0
-        return Plan(self.data.rows, settings.batch_rows, settings.micro_batch_tokens, settings.epochs, settings.max_steps, self.config.seed, labels)
+        return Plan(
+            self.data.rows, settings.batch_rows, settings.micro_batch_tokens, settings.epochs, settings.max_steps, self.config.seed, labels
+        )
 
 
 def write_accounts(run: Run, work: Workshop) -> None:
@@ -144,7 +160,12 @@ def write_accounts(run: Run, work: Workshop) -> None:
     sizes = "，" if current() == "zh" else ", "
     work.reporter.say(sizes.join(f"{split} {entry['rows']}" for split, entry in data.items()))
     example = findings["example"]
-    work.reporter.say(t(f"一个训练样本 {example['id']}，训练的部分：{example['trained_text']!r}", f"a training row, {example['id']}; its trained part: {example['trained_text']!r}"))
+    work.reporter.say(
+        t(
+            f"一个训练样本 {example['id']}，训练的部分：{example['trained_text']!r}",
+            f"a training row, {example['id']}; its trained part: {example['trained_text']!r}",
+        )
+    )
     run.timed("load")
 
 
@@ -227,26 +248,6 @@ def record_model(run: Run, work: Workshop, model: nn.Module) -> None:
     run.timed("load")
 
 
-@dataclass
-class Best:
-    """The best weights so far by the validation metric; without validation the last ones."""
-
-    metric: str
-    value: float | None = None
-    step: int = 0
-    weights: dict[str, torch.Tensor] = field(default_factory=dict)
-    since: int = 0
-
-    def offer(self, value: float, step: int, model: nn.Module) -> bool:
-        """Keep these weights if they are better; count the validations since the last better ones otherwise."""
-        better = self.value is None or (value < self.value if self.metric == "loss" else value > self.value)
-        if better:
-            self.value, self.step, self.weights, self.since = value, step, checkpoint.trained_weights(model), 0
-        else:
-            self.since += 1
-        return better
-
-
 def train_model(run: Run, work: Workshop, model: nn.Module) -> None:
     """Train, validating on the way; at the end the model holds the best weights."""
     plan, objective = work.plan(), choose_objective(model)
@@ -279,47 +280,13 @@ def train_model(run: Run, work: Workshop, model: nn.Module) -> None:
     record_training(run, work, plan, step, clock, best, stopped_early)
 
 
-@dataclass
-class Clock:
-    """Tokens and seconds of the training itself, validation left out."""
-
-    tokens: int = 0
-    targets: int = 0
-    seconds: float = 0.0
-    _since: float = field(default_factory=perf_counter)
-
-    def add(self, step: Step) -> None:
-        """Book one step."""
-        self.tokens += step.tokens
-        self.targets += step.targets
-        self.pause()
-        self.resume()
-
-    def pause(self) -> None:
-        self.seconds += perf_counter() - self._since
-
-    def resume(self) -> None:
-        self._since = perf_counter()
-
-    @property
-    def rate(self) -> float:
-        """Tokens per second so far."""
-        return self.tokens / self.seconds if self.seconds else 0.0
-
-
-def log_line(step: Step, clock: Clock, rate: float, memory: int) -> dict[str, Any]:
-    """A step's line in metrics.jsonl."""
-    return {
-        "type": "step", "step": step.number, "epoch": step.epoch, "loss": step.loss, "learning_rate": step.learning_rate,
-        "grad_norm": step.gradient_norm, "tokens": clock.tokens, "tokens_per_second": rate, "memory_bytes": memory, "seconds": clock.seconds,
-    }  # fmt: skip
-
-
 def validate(work: Workshop, model: nn.Module) -> dict[str, Any] | None:
     """The validation metrics now; None: there is no validation split."""
     if work.data.task:
         prompts = work.data.prompts["validation"]
-        return validate_labels(Predictor(model, work.encoder, work.data.task, work.config.evaluate.batch_tokens), prompts) if prompts else None
+        return (
+            validate_labels(Predictor(model, work.encoder, work.data.task, work.config.evaluate.batch_tokens), prompts) if prompts else None
+        )
     documents = work.data.documents["validation"]
     examples = work.data.dataset.splits["validation"]
     return validate_text(model, documents, examples, work.config.evaluate.batch_tokens) if documents else None
@@ -328,7 +295,12 @@ def validate(work: Workshop, model: nn.Module) -> dict[str, Any] | None:
 def report_validation(work: Workshop, step: Step, line: dict[str, Any], better: bool) -> None:
     values = "  ".join(f"{name} {value:.4f}" for name, value in line.items() if name != "n")
     mark = " *" if better else ""
-    work.reporter.say(t(f"第 {step.number} 步（{step.epoch:.2f} 轮）验证 n={line['n']}：{values}{mark}", f"step {step.number} (epoch {step.epoch:.2f}) validation n={line['n']}: {values}{mark}"))
+    work.reporter.say(
+        t(
+            f"第 {step.number} 步（{step.epoch:.2f} 轮）验证 n={line['n']}：{values}{mark}",
+            f"step {step.number} (epoch {step.epoch:.2f}) validation n={line['n']}: {values}{mark}",
+        )
+    )
 
 
 def save_best(run: Run, best: Best) -> None:
@@ -351,8 +323,8 @@ def record_training(run: Run, work: Workshop, plan: Plan, step: Step, clock: Clo
     run.update(
         training={
             "steps": step.number, "epochs": step.epoch, "tokens": clock.tokens, "trained_tokens": clock.targets, "seconds": clock.seconds,
-            "tokens_per_second": clock.rate, "flops": flops, "peak_memory_bytes": peak, "best_step": best.step if best.value is not None else step.number,
-            "best_metric": {"name": best.metric, "value": best.value}, "stopped_early": stopped_early,
+            "tokens_per_second": clock.rate, "flops": flops, "peak_memory_bytes": peak, "stopped_early": stopped_early,
+            "best_step": best.step if best.value is not None else step.number, "best_metric": {"name": best.metric, "value": best.value},
         }
     )  # fmt: skip
     work.reporter.say(

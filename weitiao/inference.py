@@ -9,7 +9,8 @@ from typing import Any
 from torch import nn
 
 from weitiao.config import ClassificationTask, RunConfig
-from weitiao.data.examples import Dataset, load_split
+from weitiao.data.columns import find_columns
+from weitiao.data.examples import Dataset, load_dataset, load_split
 from weitiao.data.read import BadRow, read_rows
 from weitiao.data.render import ChatEncoder
 from weitiao.errors import DataError
@@ -20,7 +21,7 @@ from weitiao.model.load import load_tokenizer
 from weitiao.model.result import load_result
 from weitiao.prepare import encode_prompts
 from weitiao.progress import Reporter
-from weitiao.records import Example
+from weitiao.records import Example, Row
 from weitiao.run import Run
 from weitiao.tasks.classification import Classification
 from weitiao.tasks.text import encode_documents
@@ -43,7 +44,11 @@ class Tuned:
         run = Run.open(path)
         if not (run.path / "model").is_dir():
             state = run.record.get("state")
-            raise DataError(str(run.path), t(f"还没有训练结果（state: {state}）", f"has no result yet (state: {state})"), t("先把训练跑完：weitiao train", "finish the training: weitiao train"))
+            raise DataError(
+                str(run.path),
+                t(f"还没有训练结果（state: {state}）", f"has no result yet (state: {state})"),
+                t("先把训练跑完：weitiao train", "finish the training: weitiao train"),
+            )
         config = run.config
         model, folder, card = load_result(run.path / "model", config.model)
         encoder = ChatEncoder(load_tokenizer(folder), str(folder.path))
@@ -54,13 +59,18 @@ class Tuned:
     def predictor(self) -> Predictor:
         """Scores labels. Raises DataError for a run of another task."""
         if self.task is None:
-            raise DataError(str(self.run.path), t("这是预训练的结果，不是分类器", "this is the result of pre-training, not a classifier"), t("用它作基础模型：model=这个文件夹/model", "use it as a base model: model=THIS_FOLDER/model"))
+            raise DataError(
+                str(self.run.path),
+                t("这是预训练的结果，不是分类器", "this is the result of pre-training, not a classifier"),
+                t("用它作基础模型：model=这个文件夹/model", "use it as a base model: model=THIS_FOLDER/model"),
+            )
         return Predictor(self.model, self.encoder, self.task, self.config.evaluate.batch_tokens)
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The label of one text. ``probabilities`` are over all candidates and sum to 1; ``shortened``: part of the text was left out to fit."""
+    """The label of one text. ``probabilities`` are over all candidates and sum to 1; ``shortened``: part of the text was left out to
+    fit."""
 
     text: str
     label: str
@@ -69,53 +79,80 @@ class Prediction:
     shortened: bool
 
     def as_dict(self) -> dict[str, Any]:
-        return {"text": self.text, "label": self.label, "probability": self.probability, "probabilities": self.probabilities, "shortened": self.shortened}
+        return {
+            "text": self.text,
+            "label": self.label,
+            "probability": self.probability,
+            "probabilities": self.probabilities,
+            "shortened": self.shortened,
+        }
 
 
 def predict(run: Path | str | Tuned, texts: Sequence[str], reporter: Reporter | None = None) -> list[Prediction]:
-    """The labels of texts by the model of a run. Raises DataError for a text that is empty or does not fit."""
+    """The labels of texts by the model of a run. Raises DataError for a text that is empty, cannot be encoded or does not fit."""
     tuned = run if isinstance(run, Tuned) else Tuned.load(run)
-    predictor = tuned.predictor
-    assert tuned.task is not None  # the predictor says so
-    for i, text in enumerate(texts):
-        if not text.strip():
-            raise DataError(f"text {i + 1}", t("是空的", "is empty"), t("给出文本", "give a text"))
-    examples = [Example(str(i), tuned.task.prompt(text), (), text, "", i + 1) for i, text in enumerate(texts)]
-    prompts = tuned.task.encode_prompts(tuned.encoder, examples, tuned.max_tokens, tuned.config.data)
-    for i, prompt in enumerate(prompts):
-        if prompt is None:
-            raise DataError(f"text {i + 1}", t(f"放不进 {tuned.max_tokens} 个词元", f"does not fit into {tuned.max_tokens} tokens"), t("缩短文本", "shorten the text"))
+    results = []
+    for i, result in enumerate(_predictions(tuned, texts, reporter or Reporter(quiet=True))):
+        if isinstance(result, str):
+            raise DataError(t(f"第 {i + 1} 段文本", f"text {i + 1}"), result, t("换一段文本", "give another text"))
+        results.append(result)
+    return results
+
+
+def _predictions(tuned: Tuned, texts: Sequence[object], reporter: Reporter) -> list[Prediction | str]:
+    """The label of each text, or the reason why it gets none."""
+    predictor, task = tuned.predictor, tuned.task
+    assert task is not None  # the predictor says so
+    results: list[Prediction | str] = [_unusable(text) or "" for text in texts]
+    good = [i for i, reason in enumerate(results) if not reason]
+    examples = [Example(str(i), task.prompt(str(texts[i])), (), str(texts[i]), "", i + 1) for i in good]
+    prompts = task.encode_prompts(tuned.encoder, examples, tuned.max_tokens, tuned.config.data)
     kept = [prompt for prompt in prompts if prompt is not None]
-    with (reporter or Reporter(quiet=True)).bar(t("预测", "predicting"), len(kept)) as bar:
-        scores = predictor.score(kept, bar.advance)
-    return [
-        Prediction(text, s.prediction, float(s.probabilities.max()), dict(zip(s.candidates, map(float, s.probabilities), strict=True)), p.was_shortened)
-        for text, s, p in zip(texts, scores, kept, strict=True)
-    ]
+    with reporter.bar(t("预测", "predicting"), len(kept)) as bar:
+        scores = dict(zip((prompt.example.id for prompt in kept), predictor.score(kept, bar.advance), strict=True))
+    for i, prompt in zip(good, prompts, strict=True):
+        if prompt is None:
+            results[i] = t(f"放不进 {tuned.max_tokens} 个词元", f"does not fit into {tuned.max_tokens} tokens")
+        else:
+            s = scores[str(i)]
+            chances = dict(zip(s.candidates, map(float, s.probabilities), strict=True))
+            results[i] = Prediction(str(texts[i]), s.prediction, float(s.probabilities.max()), chances, prompt.was_shortened)
+    return results
+
+
+def _unusable(text: object) -> str | None:
+    """Why this is no text; numbers count as text, as in training."""
+    if isinstance(text, bool) or not isinstance(text, (str, int, float)) or not str(text).strip():
+        return t("没有文本", "no text")
+    if any("\ud800" <= character <= "\udfff" for character in str(text)):
+        return t("不是合法的 UTF-8", "not valid UTF-8")
+    return None
+
+
+OWN_COLUMNS = ("line", "prediction", "probability", "shortened", "error")
+"""What :func:`predict_file` adds; a column of the file with such a name is kept under its name with ``_input`` behind it."""
 
 
 def predict_file(tuned: Tuned, source: Path, reporter: Reporter) -> Iterator[dict[str, Any]]:
-    """One object per row of a data file, in its order: the row's own values and, under ``prediction``, the label. A row without a usable text keeps
-    its place with ``error``."""
+    """One object per row of a data file, in its order: the row's own values and, under ``prediction``, the label. A row that gets none
+    keeps its place with ``error``."""
     column = _text_column(tuned, source)
     rows = list(read_rows(source))
-    texts = [None if isinstance(row, BadRow) else row.values.get(column) for row in rows]
-    good = [text for text in texts if isinstance(text, str) and text.strip()]
-    answers = iter(predict(tuned, good, reporter))
-    for row, text in zip(rows, texts, strict=True):
+    answers = iter(_predictions(tuned, [row.values.get(column) for row in rows if isinstance(row, Row)], reporter))
+    for row in rows:
         if isinstance(row, BadRow):
             yield {"line": row.line, "error": row.reason}
-        elif isinstance(text, str) and text.strip():
-            answer = next(answers)
-            yield {"line": row.line, **row.values, "prediction": answer.label, "probability": answer.probability, "shortened": answer.shortened}
+            continue
+        values = {f"{name}_input" if name in OWN_COLUMNS else name: value for name, value in row.values.items()}
+        answer = next(answers)
+        if isinstance(answer, str):
+            yield {"line": row.line, **values, "error": answer}
         else:
-            yield {"line": row.line, **row.values, "error": t("没有文本", "no text")}
+            added = {"prediction": answer.label, "probability": answer.probability, "shortened": answer.shortened}
+            yield {"line": row.line, **values, **added}
 
 
 def _text_column(tuned: Tuned, source: Path) -> str:
-    from weitiao.data.columns import find_columns
-    from weitiao.records import Row
-
     sample = [row for _, row in zip(range(200), read_rows(source), strict=False) if isinstance(row, Row)]
     names = list(dict.fromkeys(name for row in sample for name in row.values))
     wanted = tuned.config.data.columns.text
@@ -127,11 +164,13 @@ def evaluate(run: Path | str | Tuned, data: Path | str | None = None, reporter: 
     tuned = run if isinstance(run, Tuned) else Tuned.load(run)
     reporter = reporter or Reporter(quiet=True)
     if data is None:
-        from weitiao.data.examples import load_dataset
-
         dataset: Dataset = load_dataset(tuned.config)
         if not dataset.splits["test"]:
-            raise DataError(str(tuned.run.path), t("这次运行没有测试集", "this run has no test split"), t("用 --data 给一个文件", "give a file: --data FILE"))
+            raise DataError(
+                str(tuned.run.path),
+                t("这次运行没有测试集", "this run has no test split"),
+                t("用 --data 给一个文件", "give a file: --data FILE"),
+            )
         dataset = Dataset({"train": [], "validation": [], "test": dataset.splits["test"]}, tuned.task, dataset.ledger)
     else:
         dataset = load_split(tuned.config, str(data), tuned.task)

@@ -10,7 +10,8 @@ from weitiao.config import OptimConfig
 
 
 def schedule(step: int, num_steps: int, config: OptimConfig) -> float:
-    """The factor on the highest learning rate at ``step`` (from 0): a linear warm-up, then cosine, linear or constant down to ``final_share``."""
+    """The factor on the highest learning rate at ``step`` (from 0): a linear warm-up, then cosine, linear or constant down to
+    ``final_share``."""
     warmup = round(config.warmup_share * num_steps)
     if step < warmup:
         return (step + 1) / (warmup + 1)
@@ -24,8 +25,9 @@ def schedule(step: int, num_steps: int, config: OptimConfig) -> float:
 class Optimizer:
     """AdamW over the trainable weights of a model.
 
-    Weights in bfloat16 get a float32 master: steps far smaller than the weight's own precision add up there, and the working copy is rounded from
-    it after each step. Gradients of micro-batches are added in float32. Norms and biases (one-dimensional weights) are not decayed.
+    Weights in bfloat16 get a float32 master: steps far smaller than the weight's own precision add up there, and the working copy is
+    rounded from it after each step. Gradients of micro-batches are added in float32. Norms and biases (one-dimensional weights) are not
+    decayed.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], config: OptimConfig, learning_rate: float) -> None:

@@ -38,7 +38,7 @@ def longest_row(config: RunConfig, model_config: dict[str, Any]) -> int:
     """``data.max_tokens``, else the length that the base model was trained for."""
     if config.data.max_tokens is not None:
         return config.data.max_tokens
-    return int(model_config.get("max_position_embeddings", 2048))
+    return int(model_config.get("max_position_embeddings") or 2048)
 
 
 def prepare(config: RunConfig, encoder: ChatEncoder, model_config: dict[str, Any]) -> Prepared:
@@ -55,7 +55,11 @@ def prepare(config: RunConfig, encoder: ChatEncoder, model_config: dict[str, Any
         prompts = {split: encode_prompts(config, encoder, dataset, split, most) for split in SPLITS}
         prepared = Prepared(dataset, training_rows(config, encoder, dataset.task, prompts["train"]), prompts, {}, most)
     if not any(row.num_targets for row in prepared.rows):
-        raise DataError(config.data.train, t("没有一行有可训练的词元", "no row has a trained token"), t("检查 data.max_tokens 和数据", "check data.max_tokens and the data"))
+        raise DataError(
+            config.data.train,
+            t("没有一行有可训练的词元", "no row has a trained token"),
+            t("检查 data.max_tokens 和数据", "check data.max_tokens and the data"),
+        )
     dataset.ledger.check()
     return prepared
 
@@ -83,7 +87,10 @@ def encode_prompts(config: RunConfig, encoder: ChatEncoder, dataset: Dataset, sp
         raise DataError(
             examples[0].file,
             t(f"{split} 没有一行放得进 {most_tokens} 个词元", f"no row of {split} fits into {most_tokens} tokens"),
-            t("增大 data.max_tokens，缩短模板，或用 data.shorten=tail", "raise data.max_tokens, shorten the template, or use data.shorten=tail"),
+            t(
+                "增大 data.max_tokens，缩短模板，或用 data.shorten=tail",
+                "raise data.max_tokens, shorten the template, or use data.shorten=tail",
+            ),
         )
     return prompts
 

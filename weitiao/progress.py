@@ -1,5 +1,6 @@
 """What a run says while it works: on standard error, live on a terminal, a few plain lines elsewhere."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,19 +8,27 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from weitiao.language import t
+from weitiao.language import t, visible
+
+
+class _Listened(Console):
+    """Standard error. When nobody reads it any more (`2>&1 | head -1`) the run goes on in silence."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 class Reporter:
     """Tells phases, notes and progress to standard error; ``quiet`` tells nothing."""
 
     def __init__(self, quiet: bool = False) -> None:
-        self.console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
+        self.console = _Listened(stderr=True, quiet=quiet, highlight=False, soft_wrap=True, markup=False, emoji=False)
         self.live = self.console.is_terminal and not quiet
 
     def say(self, text: str) -> None:
         """One line."""
-        self.console.print(text, markup=False)
+        self.console.print(visible(text))
 
     @contextmanager
     def bar(self, title: str, total: int) -> Iterator["Bar"]:
@@ -29,8 +38,8 @@ class Reporter:
             yield Bar(None, None)
             return
         columns = (
-            TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn(),
-            TextColumn(t("剩余", "left")), TimeRemainingColumn(), TextColumn("{task.fields[status]}"),
+            TextColumn("{task.description}", markup=False), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn(),
+            TextColumn(t("剩余", "left")), TimeRemainingColumn(), TextColumn("{task.fields[status]}", markup=False),
         )  # fmt: skip
         with Progress(*columns, console=self.console, transient=True) as progress:
             yield Bar(progress, progress.add_task(title, total=total, status=""))

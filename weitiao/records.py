@@ -31,8 +31,8 @@ class Message:
 class Example:
     """One record for every stage. ``id`` (``split:line``, or ``split:file:line``) ties a row to its prediction and its line in the report.
 
-    ``document`` is the user's text; it is the only part of the ``prompt`` (the chat up to the answer) that may be shortened. ``targets`` are the
-    good answers, the first one is trained.
+    ``document`` is the user's text; it is the only part of the ``prompt`` (the chat up to the answer) that may be shortened. ``targets``
+    are the good answers, the first one is trained.
     ``candidates`` are the labels that this row may get (classification only).
     """
 

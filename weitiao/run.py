@@ -4,18 +4,21 @@ import json
 import os
 import platform
 import re
+import signal
 import sys
+import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from weitiao import __version__
-from weitiao.config import RunConfig, build_config, parse_yaml
+from weitiao.config import RunConfig, load_config
 from weitiao.errors import ConfigError, DataError
-from weitiao.language import t
+from weitiao.language import system_cause, t
 from weitiao.storage import append_json_line, write_json, write_json_lines, write_text
 
 SCHEMA = 1
@@ -30,7 +33,8 @@ class Run:
 
     @classmethod
     def create(cls, config: RunConfig) -> "Run":
-        """A new folder with its config and a record in state `running`. Raises ConfigError when the name is taken or the place is not writable."""
+        """A new folder with its config and a record in state `running`. Raises ConfigError when the name is taken or the place is not
+        writable."""
         started = datetime.now(timezone.utc)
         name = config.name or f"{config.task.kind}-{config.method.kind}-{started:%Y%m%d-%H%M%S}"
         path = Path(config.runs) / name
@@ -42,11 +46,19 @@ class Run:
                 break
             except FileExistsError:
                 if config.name is not None or not path.is_dir():
-                    raise ConfigError(str(path), t("已经存在", "exists already"), t("换一个 name=…，或删掉那个文件夹", "choose another name=…, or remove that folder")) from None
+                    raise ConfigError(
+                        str(path),
+                        t("已经存在", "exists already"),
+                        t("换一个 name=…，或删掉那个文件夹", "choose another name=…, or remove that folder"),
+                    ) from None
                 number += 1
                 path = path.with_name(f"{name}-{number}")
             except OSError as error:
-                raise ConfigError(str(path), t(f"建不了文件夹：{error}", f"the folder cannot be made: {error}"), t("用 runs=别的文件夹", "use runs=ANOTHER_FOLDER")) from None
+                raise ConfigError(
+                    str(path),
+                    t(f"建不了文件夹：{system_cause(error)}", f"the folder cannot be made: {system_cause(error)}"),
+                    t("用 runs=别的文件夹", "use runs=ANOTHER_FOLDER"),
+                ) from None
         for folder in ("data", "evaluation", "checkpoints"):
             (path / folder).mkdir()
         run = cls(path, {})
@@ -74,15 +86,20 @@ class Run:
         path = Path(path)
         try:
             record = json.loads((path / "run.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            raise DataError(str(path), t("不是运行文件夹（没有可读的 run.json）", "not a run folder (no readable run.json)"), t("给出 weitiao train 写出的文件夹", "give the folder that weitiao train wrote")) from None
+            if not isinstance(record, dict) or "state" not in record:
+                raise ValueError(path)
+        except (OSError, ValueError, RecursionError):
+            raise DataError(
+                str(path),
+                t("不是运行文件夹（没有可读的 run.json）", "not a run folder (no readable run.json)"),
+                t("给出 weitiao train 写出的文件夹", "give the folder that weitiao train wrote"),
+            ) from None
         return cls(path, record)
 
     @property
     def config(self) -> RunConfig:
         """The resolved configuration of the run."""
-        file = self.path / "config.yaml"
-        return build_config(parse_yaml(file.read_text(encoding="utf-8"), str(file)), str(file))
+        return load_config(self.path / "config.yaml")
 
     def update(self, **changes: Any) -> None:
         """Change the record and write it."""
@@ -98,13 +115,19 @@ class Run:
         self.update(seconds=seconds | {"total": sum(v for k, v in seconds.items() if k != "total")})
 
     def end(self, state: str, error: BaseException | None = None) -> None:
-        """Close the record: `finished`, `failed` or `interrupted`."""
+        """Close the record: `finished`, `failed` or `interrupted`. A second Ctrl-C does not stop it."""
         failure = None if error is None else {"type": type(error).__name__, "message": str(error)}
-        self.update(state=state, error=failure, ended=datetime.now(timezone.utc).isoformat(timespec="seconds"))
+        with _uninterrupted():
+            self.update(state=state, error=failure, ended=datetime.now(timezone.utc).isoformat(timespec="seconds"))
 
     def log(self, **line: Any) -> None:
         """Add one line to metrics.jsonl."""
         append_json_line(self.path / "metrics.jsonl", line)
+
+    def read(self, name: str) -> dict[str, Any]:
+        """One JSON file of the folder; empty if it is absent."""
+        path = self.path / name
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
     def write(self, name: str, value: Mapping[str, Any]) -> None:
         """Write one JSON file of the folder."""
@@ -113,6 +136,20 @@ class Run:
     def write_lines(self, name: str, values: Iterable[Mapping[str, Any]]) -> None:
         """Write one JSON-lines file of the folder."""
         write_json_lines(self.path / name, iter(values))
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ctrl-C and `kill` have no effect within the block (only the main thread can receive them)."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    former = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
 
 
 def versions() -> dict[str, str]:

@@ -90,8 +90,12 @@ def published_folder(target: Path) -> Iterator[Path]:
         if target.exists():
             old = target.with_name(f".{target.name}.{os.getpid()}.old")
             os.replace(target, old)
-            os.replace(temporary, target)
-            shutil.rmtree(old)
+            try:
+                os.replace(temporary, target)
+            except BaseException:
+                os.replace(old, target)
+                raise
+            shutil.rmtree(old, ignore_errors=True)
         else:
             os.replace(temporary, target)
         sync_folder(target.parent)
@@ -114,13 +118,16 @@ def _seal(folder: Path) -> None:
 def require_space(folder: Path, needed_bytes: int, free_bytes: Callable[[Path], int] | None = None) -> None:
     """Raise DiskSpaceError unless ``needed_bytes`` and a tenth more are free where ``folder`` is or will be."""
     place = folder.absolute()
-    while not place.exists():
+    while not os.path.exists(place):  # unlike Path.exists, false for a name that is too long
         place = place.parent
     free = (free_bytes or (lambda p: shutil.disk_usage(p).free))(place)
     needed = needed_bytes + needed_bytes // 10
     if free < needed:
         raise DiskSpaceError(
             str(place),
-            t(f"磁盘只剩 {free / 1e6:.0f} MB，这次运行需要约 {needed / 1e6:.0f} MB", f"{free / 1e6:.0f} MB of disk space are free, the run needs about {needed / 1e6:.0f} MB"),
+            t(
+                f"磁盘只剩 {free / 1e6:.0f} MB，这次运行需要约 {needed / 1e6:.0f} MB",
+                f"{free / 1e6:.0f} MB of disk space are free, the run needs about {needed / 1e6:.0f} MB",
+            ),
             t("清理磁盘，或用 runs=别的文件夹 换一个位置", "free some, or put the runs elsewhere: runs=FOLDER"),
         )

@@ -13,6 +13,9 @@ from weitiao.run import Run
 _TITLES = {
     "accuracy": ("准确率", "accuracy"),
     "macro_f1": ("宏平均 F1", "macro F1"),
+    "micro_f1": ("微平均 F1", "micro F1"),
+    "macro_precision": ("宏平均精确率", "macro precision"),
+    "macro_recall": ("宏平均召回率", "macro recall"),
     "weighted_f1": ("加权 F1", "weighted F1"),
     "loss": ("损失", "loss"),
     "log_loss": ("对数损失", "log loss"),
@@ -22,14 +25,9 @@ _TITLES = {
 }
 
 
-def _read(run: Run, name: str) -> dict[str, Any]:
-    path = run.path / name
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-
-
 def run_summary(run: Run) -> dict[str, Any]:
     """What a program wants to know of a run: its folder, state, scores, comparisons and cost."""
-    parts = {name: _read(run, f"evaluation/{name}.json") for name in ("before", "after", "baselines", "comparison")}
+    parts = {name: run.read(f"evaluation/{name}.json") for name in ("before", "after", "baselines", "comparison")}
     return {
         "run": str(run.path),
         "state": run.record["state"],
@@ -43,12 +41,14 @@ def run_summary(run: Run) -> dict[str, Any]:
     }
 
 
-def _cell(metric: dict[str, Any] | None) -> str:
+def score_cell(metric: dict[str, Any] | None) -> str:
+    """A value with its interval."""
     return "–" if metric is None else f"{metric['value']:.3f} [{metric['low']:.3f}, {metric['high']:.3f}]"
 
 
-def _printed(table: Table) -> str:
-    console = Console(width=110, color_system=None, force_terminal=False)
+def printed(table: Table) -> str:
+    """A table as plain text."""
+    console = Console(width=110, color_system=None, force_terminal=False, markup=False, emoji=False)
     with console.capture() as capture:
         console.print(table)
     return capture.get().rstrip()
@@ -57,7 +57,11 @@ def _printed(table: Table) -> str:
 def run_table(run: Run) -> str:
     """Before, after and baselines side by side with their 95 % intervals, the paired differences, the cost, and where the report is."""
     summary = run_summary(run)
-    return "\n".join(part for part in (_scores(run, summary), _differences(run, summary), _cost(summary), t("报告：", "report: ") + summary["report"]) if part)
+    return "\n".join(
+        part
+        for part in (_scores(run, summary), _differences(run, summary), _cost(summary), t("报告：", "report: ") + summary["report"])
+        if part
+    )
 
 
 def _scores(run: Run, summary: dict[str, Any]) -> str:
@@ -65,22 +69,25 @@ def _scores(run: Run, summary: dict[str, Any]) -> str:
     if after is None:
         return t("没有测试集，所以没有评测。", "There is no test split, so nothing was evaluated.")
     names = [name for name in ("accuracy", "macro_f1", "loss", "perplexity", "bits_per_character") if name in after]
-    table = Table(title=t(f"测试集 n={after[names[0]]['n']}，方括号为 95% 区间", f"test split, n={after[names[0]]['n']}, 95 % intervals in brackets"), title_justify="left")
+    table = Table(
+        title=t(f"测试集 n={after[names[0]]['n']}，方括号为 95% 区间", f"test split, n={after[names[0]]['n']}, 95 % intervals in brackets"),
+        title_justify="left",
+    )
     table.add_column(t("方法", "method"))
     for name in names:
         table.add_column(_TITLES[name][0 if current() == "zh" else 1], justify="right")
-    baselines = _read(run, "evaluation/baselines.json").get("baselines", [])
+    baselines = run.read("evaluation/baselines.json").get("baselines", [])
     rows = [(b["title"][current()], b["metrics"]) for b in baselines]
     if summary["before"]:
         rows.append((t("训练前", "before training"), summary["before"]))
     rows.append((t(f"训练后（{run.record['method']}）", f"after training ({run.record['method']})"), after))
     for title, metrics in rows:
-        table.add_row(title, *(_cell(metrics.get(name)) for name in names))
-    return _printed(table)
+        table.add_row(title, *(score_cell(metrics.get(name)) for name in names))
+    return printed(table)
 
 
 def _differences(run: Run, summary: dict[str, Any]) -> str:
-    titles = {b["name"]: b["title"][current()] for b in _read(run, "evaluation/baselines.json").get("baselines", [])}
+    titles = {b["name"]: b["title"][current()] for b in run.read("evaluation/baselines.json").get("baselines", [])}
     titles["before"] = t("训练前", "before training")
     lines = []
     for pair in summary["comparison"] or []:
@@ -99,9 +106,11 @@ def _cost(summary: dict[str, Any]) -> str:
     if not training:
         return ""
     return t(
-        f"训练 {human_seconds(training['seconds'])}，{training['steps']} 步，{training['tokens_per_second']:,.0f} 词元/秒，内存峰值 {human_bytes(training['peak_memory_bytes'])}，"
+        f"训练 {human_seconds(training['seconds'])}，{training['steps']} 步，{training['tokens_per_second']:,.0f} 词元/秒，内存峰值 "
+        f"{human_bytes(training['peak_memory_bytes'])}，"
         f"训练参数 {trainable['parameters']:,}（{100 * trainable['share']:.3g}%）",
-        f"trained {human_seconds(training['seconds'])}, {training['steps']} steps, {training['tokens_per_second']:,.0f} tokens/s, peak memory "
+        f"trained {human_seconds(training['seconds'])}, {training['steps']} steps, {training['tokens_per_second']:,.0f} tokens/s, peak "
+        "memory "
         f"{human_bytes(training['peak_memory_bytes'])}, {trainable['parameters']:,} parameters trained ({100 * trainable['share']:.3g} %)",
     )
 
@@ -112,10 +121,10 @@ def metrics_table(evaluation: dict[str, Any]) -> str:
     for name, metric in evaluation["metrics"].items():
         title = _TITLES.get(name, (name, name))[0 if current() == "zh" else 1]
         table.add_row(title, f"{metric['value']:.4f}", f"[{metric['low']:.4f}, {metric['high']:.4f}]", str(metric["n"]))
-    parts = [_printed(table)]
+    parts = [printed(table)]
     if "per_class" in evaluation:
         classes = Table(t("类别", "label"), t("精确率", "precision"), t("召回率", "recall"), "F1", t("行数", "rows"))
         for label, row in evaluation["per_class"].items():
             classes.add_row(label, f"{row['precision']:.3f}", f"{row['recall']:.3f}", f"{row['f1']:.3f}", str(row["support"]))
-        parts.append(_printed(classes))
+        parts.append(printed(classes))
     return "\n".join(parts)

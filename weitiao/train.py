@@ -19,7 +19,8 @@ Objective = Callable[[nn.Module, Batch], Loss]
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one optimiser step did. ``number`` counts from 1; ``loss`` is in nats per target; ``tokens`` are real tokens, without padding."""
+    """What one optimiser step did. ``number`` counts from 1; ``loss`` is in nats per target; ``tokens`` are real tokens, without
+    padding."""
 
     number: int
     epoch: float
@@ -87,7 +88,8 @@ def _out_of_memory(batch: Batch) -> OutOfMemoryError:
     rows, length = batch.tokens_BS.shape
     return OutOfMemoryError(
         t(
-            f"内存不够：最重的一批有 {rows} 行 × {length} 词元。\n  怎么办: 减小 train.micro_batch_tokens（结果不变），或 data.max_tokens，或用 method.kind=lora",
+            f"内存不够：最重的一批有 {rows} 行 × {length} 词元。\n  怎么办: 减小 train.micro_batch_tokens（结果不变），或 data.max_tokens，"
+            "或用 method.kind=lora",
             f"out of memory: the heaviest micro-batch has {rows} rows × {length} tokens.\n  What to do: lower train.micro_batch_tokens "
             "(the result stays the same) or data.max_tokens, or use method.kind=lora",
         )
@@ -104,8 +106,10 @@ def _not_finite(what: str, value: float, step: int, ids: list[str]) -> NonFinite
     shown = ", ".join(ids[:10]) + (" …" if len(ids) > 10 else "")
     return NonFiniteError(
         t(
-            f"第 {step + 1} 步：{what}是 {value}，停止；权重没有更新，也没有发布。这一步的行：{shown}\n  怎么办: 降低 optim.learning_rate，检查这些行，或用 model.precision=float32",
-            f"step {step + 1}: {what} is {value}; stopped, the weights were not updated and nothing was published. Rows of this step: {shown}\n"
+            f"第 {step + 1} 步：{what}是 {value}，停止；权重没有更新，也没有发布。这一步的行：{shown}\n  怎么办: 降低 optim.learning_rate，"
+            "检查这些行，或用 model.precision=float32",
+            f"step {step + 1}: {what} is {value}; stopped, the weights were not updated and nothing was published. Rows of this step: "
+            f"{shown}\n"
             "  What to do: lower optim.learning_rate, look at these rows, or use model.precision=float32",
         )
     )

@@ -40,8 +40,8 @@ class Batch:
     def to(self, device: torch.device) -> "Batch":
         """The same batch with its tensors on a device."""
         allowed = None if self.allowed_NL is None else self.allowed_NL.to(device)
-        move = [x.to(device) for x in (self.tokens_BS, self.lengths_B, self.rows_N, self.columns_N, self.targets_N)]
-        return Batch(self.ids, *move, allowed)
+        tokens, lengths, rows = self.tokens_BS.to(device), self.lengths_B.to(device), self.rows_N.to(device)
+        return Batch(self.ids, tokens, lengths, rows, self.columns_N.to(device), self.targets_N.to(device), allowed)
 
 
 def make_batch(rows: Sequence[Encoded], num_labels: int = 0) -> Batch:
@@ -66,7 +66,8 @@ def make_batch(rows: Sequence[Encoded], num_labels: int = 0) -> Batch:
 
 
 def split_by_tokens(lengths: Sequence[int], most_tokens: int) -> list[list[int]]:
-    """Indices of rows, longest first, in groups whose padded size (rows × longest) is at most ``most_tokens``; a longer row stands alone."""
+    """Indices of rows, longest first, in groups whose padded size (rows × longest) is at most ``most_tokens``; a longer row stands
+    alone."""
     groups: list[list[int]] = []
     longest = 0
     for i in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
@@ -79,7 +80,8 @@ def split_by_tokens(lengths: Sequence[int], most_tokens: int) -> list[list[int]]
 
 
 def epoch_order(lengths: Sequence[int], batch_rows: int, seed: int, epoch: int) -> list[list[int]]:
-    """Indices of the rows of each step of one epoch: each row once; windows of random rows sorted by length, their batches in random order."""
+    """Indices of the rows of each step of one epoch: each row once; windows of random rows sorted by length, their batches in random
+    order."""
     random = np.random.Generator(np.random.PCG64([seed, epoch]))
     order = random.permutation(len(lengths))
     window = batch_rows * _WINDOW_STEPS
@@ -125,9 +127,18 @@ class Plan:
     def micro_batches(self, members: Sequence[int]) -> list[Batch]:
         """The rows of one step as micro-batches of at most ``micro_batch_tokens`` padded tokens."""
         rows = [self.rows[i] for i in members]
-        return [make_batch([rows[i] for i in group], self.num_labels) for group in split_by_tokens([len(r.tokens) for r in rows], self.micro_batch_tokens)]
+        return [
+            make_batch([rows[i] for i in group], self.num_labels)
+            for group in split_by_tokens([len(r.tokens) for r in rows], self.micro_batch_tokens)
+        ]
 
     def heaviest(self) -> Batch:
-        """The micro-batch that needs the most memory that can occur: as many of the longest rows as fit."""
-        longest_first = sorted(range(len(self.rows)), key=lambda i: -len(self.rows[i].tokens))
-        return self.micro_batches(longest_first[: self.batch_rows])[0]
+        """The largest micro-batch, padding included, that can occur. It need not hold the longest row: that one may have to stand alone
+        where many shorter ones fill the limit."""
+        rows = sorted(self.rows, key=lambda row: -len(row.tokens))
+
+        def size(first: int) -> int:  # rows of a micro-batch whose longest is rows[first]
+            return max(1, min(self.batch_rows, self.micro_batch_tokens // len(rows[first].tokens), len(rows) - first))
+
+        first = max(range(len(rows)), key=lambda i: size(i) * len(rows[i].tokens))
+        return make_batch(rows[first : first + size(first)], self.num_labels)

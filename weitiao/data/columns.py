@@ -58,7 +58,7 @@ def find_columns(
         known = {"text": by_name["text"], "label": by_name["output"], "candidates": by_name["category"]}
         if known | chosen == known:
             return "classification", Columns(**known)
-    text = chosen.get("text") or _only("text", [name for name in free if _folded(name) in TEXT_NAMES], names, sample)
+    text = chosen.get("text") or _only("text", [name for name in free if _folded(name) in TEXT_NAMES], free, sample)
     label = chosen.get("label")
     if task != "text" and label is None:
         found = [name for name in free if _folded(name) in LABEL_NAMES and name != text]

@@ -83,7 +83,7 @@ def _records(lines: _Lines, delimiter: str) -> Iterator[tuple[int, list[str] | s
         except csv.Error as error:
             first = lines.keep_first_line().rstrip("\r\n")
             # Most TSV is written without quoting: there a quote at the start of a cell is a character like any other.
-            fault = t(f"引号不成对或位置不对：{error}", f"a quote that does not close as it must: {error}")
+            fault = t("引号不成对或位置不对", f"a quote that does not close as it must: {error}")
             yield lines.start, first.split("\t") if delimiter == "\t" else fault
             continue
         if cells:

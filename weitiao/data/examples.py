@@ -18,13 +18,20 @@ from weitiao.tasks.classification import Classification
 
 BUILTIN_DATA = Path(__file__).parent.parent / "builtin" / "topic.jsonl"
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
-_SPLIT_NAMES: Mapping[str, SplitName] = {"train": "train", "dev": "validation", "validation": "validation", "valid": "validation", "val": "validation", "test": "test"}
+_SPLIT_NAMES: Mapping[str, SplitName] = {
+    "train": "train",
+    "dev": "validation",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "test": "test",
+}
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """The examples of each split (a split may be empty), the task with its labels settled (classification), and the accounts, in which every row
-    has come in but those that go on to encoding are not yet booked as used."""
+    """The examples of each split (a split may be empty), the task with its labels settled (classification), and the accounts, in which
+    every row has come in but those that go on to encoding are not yet booked as used."""
 
     splits: dict[SplitName, list[Example]]
     task: Classification | None
@@ -51,7 +58,9 @@ def load_dataset(config: RunConfig) -> Dataset:
     splits = _assign(config, rows)
     splits["train"] = _limited(config, splits["train"], ledger)
     if not splits["train"]:
-        raise DataError(config.data.train, t("没有一行能用来训练", "no row can be trained on"), t("看上面被拒绝的行和原因", "look at the rejected rows and their reasons"))
+        shown = "".join(f"\n  {line}" for line in ledger.rejections(5))
+        cause = t("没有一行能用来训练", "no row can be trained on") + shown
+        raise DataError(config.data.train, cause, t("改正这些行，或检查 data.columns", "correct these rows, or check data.columns"))
     task = _settle_labels(config, splits) if isinstance(config.task, ClassificationTask) else None
     examples: dict[SplitName, list[Example]] = {}
     for name in SPLITS:
@@ -67,7 +76,8 @@ def load_split(config: RunConfig, path: str, task: Classification | None) -> Dat
     if task is not None:
         _check_known(rows, "test", set(task.labels))
     if not rows:
-        raise DataError(path, t("没有能用的行", "no usable row"), t("检查列名和内容", "check the columns and their content"))
+        cause = t("没有能用的行", "no usable row") + "".join(f"\n  {line}" for line in ledger.rejections(5))
+        raise DataError(path, cause, t("检查列名和内容", "check the columns and their content"))
     return Dataset({"train": [], "validation": [], "test": [_example(c, "test", task, several=False) for c in rows]}, task, ledger)
 
 
@@ -75,6 +85,12 @@ def _files(config: RunConfig) -> list[tuple[str, SplitName | None]]:
     """The files and the split that each of them is; None: to be split."""
     data = config.data
     if data.train == "builtin":
+        for field, file in (("validation", data.validation), ("test", data.test)):
+            if file is not None:
+                cause = t(f"{file}：内置数据自带划分，不能再给文件", f"{file}: the built-in data have their own splits")
+                raise DataError(
+                    f"data.{field}", cause, t("去掉这一项，或给 data.train 一个文件", "leave it out, or give a file as data.train")
+                )
         return [(str(BUILTIN_DATA), None)]
     given: list[tuple[str, SplitName | None]] = []
     if data.validation:
@@ -143,8 +159,14 @@ def _assign(config: RunConfig, rows: Sequence[_Candidate]) -> dict[SplitName, li
         }
         shares["train"] = 1.0 - sum(shares.values())
         if shares["train"] <= 0:
-            raise DataError("data.validation_share + data.test_share", t("没有给训练留下行", "leaves no rows to train on"), t("减小这两个份额", "lower the two shares"))
-        for row, name in zip(free, split_rows([r.label for r in free], [normalised(r.text) for r in free], shares, config.seed), strict=True):
+            raise DataError(
+                "data.validation_share + data.test_share",
+                t("没有给训练留下行", "leaves no rows to train on"),
+                t("减小这两个份额", "lower the two shares"),
+            )
+        for row, name in zip(
+            free, split_rows([r.label for r in free], [normalised(r.text) for r in free], shares, config.seed), strict=True
+        ):
             splits[name].append(row)
     return splits
 
@@ -171,17 +193,23 @@ def _settle_labels(config: RunConfig, splits: Mapping[SplitName, Sequence[_Candi
         raise DataError(
             config.data.train,
             t(f"训练数据只有一个类别：{next(iter(trained))}", f"the training rows have one label only: {next(iter(trained))}"),
-            t("分类至少要两个类别；检查 data.columns.label 是不是选错了列", "classification needs two labels or more; check that data.columns.label is the right column"),
+            t(
+                "分类至少要两个类别；检查 data.columns.label 是不是选错了列",
+                "classification needs two labels or more; check that data.columns.label is the right column",
+            ),
         )
     for name in SPLITS:
         _check_known(splits[name], name, set(labels))
     for name in ("validation", "test"):
-        unseen = {row.label: row for row in splits[name] if row.label not in trained and not row.candidates}  # type: ignore[index]
+        unseen = {row.label: row for row in splits[name] if row.label not in trained and not row.candidates}
         if unseen:
             row = next(iter(unseen.values()))
             raise DataError(
                 f"{row.row.file}:{row.row.line}",
-                t(f"{name} 里的类别 {', '.join(unseen)} 在训练数据里没有出现过", f"{name} has labels that no training row has: {', '.join(unseen)}"),
+                t(
+                    f"{name} 里的类别 {', '.join(unseen)} 在训练数据里没有出现过",
+                    f"{name} has labels that no training row has: {', '.join(unseen)}",
+                ),
                 t("给这些类别补训练样本，或从数据里去掉这些行", "add training rows of these labels, or take these rows out"),
             )
     return Classification(task, labels)
@@ -193,8 +221,14 @@ def _check_known(rows: Sequence[_Candidate], name: str, labels: set[str]) -> Non
             if label not in labels:
                 raise DataError(
                     f"{row.row.file}:{row.row.line}",
-                    t(f"{name} 里的类别 {label!r} 不在已知类别中：{'、'.join(sorted(labels)[:20])}", f"{name} has the label {label!r}, which is not among the known ones: {', '.join(sorted(labels)[:20])}"),
-                    t("改正拼写，给训练数据补这个类别，或写进 task.labels", "correct the spelling, add training rows of this label, or list it in task.labels"),
+                    t(
+                        f"{name} 里的类别 {label!r} 不在已知类别中：{'、'.join(sorted(labels)[:20])}",
+                        f"{name} has the label {label!r}, which is not among the known ones: {', '.join(sorted(labels)[:20])}",
+                    ),
+                    t(
+                        "改正拼写，给训练数据补这个类别，或写进 task.labels",
+                        "correct the spelling, add training rows of this label, or list it in task.labels",
+                    ),
                 )
 
 

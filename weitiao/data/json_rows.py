@@ -90,7 +90,8 @@ def json_list(file: str, text: str) -> Iterator[tuple[int, dict[str, Any] | str]
 def _checked(value: object, source: str) -> dict[str, Any] | str:
     if not isinstance(value, dict):
         kind = type(value).__name__
-        return t(f"不是 JSON 对象（而是 {kind}）", f"not a JSON object (but a {kind})")
+        chinese = {"list": "列表", "str": "文字", "bool": "布尔值", "NoneType": "null"}.get(kind, "数字")
+        return t(f"不是 JSON 对象（而是{chinese}）", f"not a JSON object (but a {kind})")
     if "\\u" not in source and source.count("[") + source.count("{") <= MAX_DEPTH:
         return value  # neither a forbidden character nor too deep: the usual row is not walked
     stack: list[tuple[object, int]] = [(value, 1)]
@@ -114,8 +115,21 @@ def _fault(error: ValueError | RecursionError) -> str:
     return str(error)
 
 
+_SYNTAX_FAULTS = (
+    ("Expecting value", "这里缺少一个值"),
+    ("Expecting property name", "键要用双引号括起来"),
+    ("Expecting ", "这里缺少标点（逗号、冒号或括号）"),
+    ("Unterminated", "引号或括号没有闭合"),
+    ("Invalid control character", "字符串里有未转义的换行或控制字符"),
+    ("Invalid", "反斜杠转义不对"),
+    ("Extra data", "后面还有多余的内容"),
+    ("Illegal trailing comma", "最后一项后面多了逗号"),
+)
+
+
 def _syntax(column: int, cause: str) -> str:
-    return t(f"不是合法的 JSON：第 {column} 列，{cause}", f"not valid JSON: column {column}, {cause}")
+    chinese = next((zh for start, zh in _SYNTAX_FAULTS if cause.startswith(start)), "语法不对")
+    return t(f"不是合法的 JSON：第 {column} 列，{chinese}", f"not valid JSON: column {column}, {cause}")
 
 
 def _item(file: str, text: str, at: int) -> tuple[dict[str, Any] | str, int]:

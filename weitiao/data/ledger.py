@@ -24,6 +24,19 @@ class _Account:
         return self.used + len(self.rejected)
 
 
+def describe_reason(key: str, detail: str = "") -> str:
+    """Why a row was rejected, for people."""
+    words = {
+        "bad_row": t("读不出来", "cannot be read"),
+        "no_text": t("没有正文", "has no text"),
+        "no_label": t("没有标签", "has no label"),
+        "label_not_in_candidates": t("标签不在本行的候选中", "its label is not among its candidates"),
+        "too_long": t("太长", "is too long"),
+        "over_limit": t("超出 data.limit", "is beyond data.limit"),
+    }.get(key, key)
+    return words + (t(f"：{detail}", f": {detail}") if detail else "")
+
+
 class Ledger:
     """Counts per file and split: rows in = used + rejected; shortened rows are some of the used ones.
 
@@ -58,6 +71,12 @@ class Ledger:
             what = t("截短的账目不对", "a wrong entry for shortening")
             raise RunError(f"{file}:{line}: {what}: {tokens_before} → {tokens_after}")
         shortened[line] = (tokens_before, tokens_after)
+
+    def rejections(self, most: int) -> list[str]:
+        """The first rejected rows, a line each, for people."""
+        rows = [(file, line, reason) for (_, file), account in self._accounts.items() for line, reason in account.rejected]
+        shown = [f"{file}:{line}  {describe_reason(*reason.partition(': ')[::2])}" for file, line, reason in rows[:most]]
+        return shown + ([t(f"…共 {len(rows)} 行", f"… {len(rows)} rows in all")] if len(rows) > most else [])
 
     def check(self) -> None:
         """Raise ``RunError`` unless each file's rows in = used + rejected, and its shortened rows are among the used ones."""

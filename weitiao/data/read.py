@@ -22,7 +22,7 @@ from typing import Any, TextIO
 from weitiao.data.csv_rows import csv_rows
 from weitiao.data.json_rows import json_lines, json_list
 from weitiao.errors import DataError
-from weitiao.language import t
+from weitiao.language import system_cause, t
 from weitiao.records import Row
 
 FORMATS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".txt")
@@ -163,7 +163,7 @@ def _file_faults(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, EOFError, zlib.error) as error:
-        cause = getattr(error, "strerror", None) or str(error)
+        cause = system_cause(error) if isinstance(error, OSError) else t("压缩文件不完整", str(error))
         remedy = t("请检查文件权限，以及文件是否完整", "check the file's permissions and that it is complete")
         raise DataError(str(path), t(f"文件读不出来：{cause}", f"cannot read the file: {cause}"), remedy) from error
     except UnicodeDecodeError as error:

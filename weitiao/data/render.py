@@ -1,8 +1,8 @@
 """Chats → token ids, equal to the tokenizer's own chat template, except that text of a user can never become a control token.
 
-The template is rendered by transformers (in its Jinja sandbox) from messages in which every spelling of a control token has been replaced by
-private-use characters. The string is then cut at the control tokens, which only the template can have written; the pieces get their original
-spelling back and are encoded with a tokenizer that knows no control tokens.
+The template is rendered by transformers (in its Jinja sandbox) from messages in which every spelling of a control token has been replaced
+by private-use characters. The string is then cut at the control tokens, which only the template can have written; the pieces get their
+original spelling back and are encoded with a tokenizer that knows no control tokens.
 """
 
 import json
@@ -56,7 +56,10 @@ class ChatEncoder:
         raise ModelError(
             self.where,
             t("分词器没有对话模板", "the tokenizer has no chat template"),
-            t("在 tokenizer_config.json 里写 chat_template，或换一个 Instruct 模型", "put a chat_template into tokenizer_config.json, or use an instruct model"),
+            t(
+                "在 tokenizer_config.json 里写 chat_template，或换一个 Instruct 模型",
+                "put a chat_template into tokenizer_config.json, or use an instruct model",
+            ),
         )
 
     def text(self, text: str) -> tuple[int, ...]:
@@ -109,34 +112,37 @@ class ChatEncoder:
     def _render(self, messages: Sequence[Message], add_generation_prompt: bool) -> str:
         chat = [{"role": m.role, "content": m.content} for m in messages]
         try:
-            return str(self.tokenizer.apply_chat_template(chat, chat_template=self.template, tokenize=False, add_generation_prompt=add_generation_prompt))
+            return str(
+                self.tokenizer.apply_chat_template(
+                    chat, chat_template=self.template, tokenize=False, add_generation_prompt=add_generation_prompt
+                )
+            )
         except ModelError:
             raise
         except Exception as error:  # jinja2 raises whatever the template makes it raise
             raise ModelError(
-                self.where, t(f"对话模板不能用：{error}", f"the chat template cannot be used: {error}"), t("检查 chat_template；没有 system 角色的模板不要设 task.system", "check chat_template; for a template without a system role leave task.system out")
+                self.where,
+                t(f"对话模板不能用：{error}", f"the chat template cannot be used: {error}"),
+                t(
+                    "检查 chat_template；没有 system 角色的模板不要设 task.system",
+                    "check chat_template; for a template without a system role leave task.system out",
+                ),
             ) from None
 
     def _cut(self, messages: Sequence[Message], add_generation_prompt: bool) -> list[str]:
-        """Text pieces (even places) and control tokens (odd places) of a rendered chat, users' spellings of control tokens restored as text."""
-        spelled: dict[str, str] = {}
-        safe = []
-        for message in messages:
-            content = message.content
-            if self._pattern.search(content):
-                free = (chr(c) for c in range(0xE000, 0xF8FF) if all(chr(c) not in m.content for m in messages))
-                mark = next(free, None)
-                if mark is None:
-                    raise ModelError(self.where, t("文本占满了私用区字符", "the text uses every private-use character"), t("清理这段文本", "clean the text"))
+        """Text pieces (even places) and control tokens (odd places) of a rendered chat, users' spellings of control tokens restored as
+        text."""
+        spelled: list[str] = []
+        mark = self._free_character(messages) if any(self._pattern.search(m.content) for m in messages) else ""
 
-                def hide(match: re.Match[str], mark: str = mark) -> str:
-                    key = f"{mark}{len(spelled)}{mark}"
-                    spelled[key] = match.group()
-                    return key
+        def hide(match: re.Match[str]) -> str:
+            spelled.append(match.group())
+            return f"{mark}{len(spelled) - 1}{mark}"
 
-                content = self._pattern.sub(hide, content)
-            safe.append(Message(message.role, content))
-        rendered = self._render(safe, add_generation_prompt)
+        def restore(match: re.Match[str]) -> str:
+            return spelled[int(match[1])]
+
+        rendered = self._render([Message(m.role, self._pattern.sub(hide, m.content)) for m in messages], add_generation_prompt)
         parts: list[str] = []
         end = 0
         for match in self._pattern.finditer(rendered):
@@ -144,26 +150,45 @@ class ChatEncoder:
             end = match.end()
         parts.append(rendered[end:])
         if spelled:
-            for i in range(0, len(parts), 2):
-                for key, original in spelled.items():
-                    parts[i] = parts[i].replace(key, original)
+            # From left to right, so that marks pair up as they were written: the digit in "…M3M1M4M…" is the user's.
+            parts[::2] = [re.sub(f"{mark}(\\d+){mark}", restore, part) for part in parts[::2]]
         return parts
+
+    def _free_character(self, messages: Sequence[Message]) -> str:
+        """A private-use character that no message holds."""
+        used = set().union(*(m.content for m in messages))
+        free = next((chr(code) for code in range(0xE000, 0xF900) if chr(code) not in used), None)
+        if free is None:
+            raise ModelError(
+                self.where, t("文本占满了私用区字符", "the text uses every private-use character"), t("清理这段文本", "clean the text")
+            )
+        return free
 
     def _check_parity(self) -> None:
         """Cutting at control tokens gives the official ids, or the tokenizer adds something of its own between the pieces."""
         chat = [{"role": m.role, "content": m.content} for m in _PROBE]
+        ours = self.chat(_PROBE, add_generation_prompt=False)  # first: it says what is wrong with a template that fails
         official = self.tokenizer.apply_chat_template(chat, chat_template=self.template, tokenize=True, return_dict=False)
-        if list(official) != list(self.chat(_PROBE, add_generation_prompt=False)):
+        if list(official) != list(ours):
             raise ModelError(
                 self.where,
-                t("分词器在控制符之间另加内容，不能安全地编码用户文本", "the tokenizer adds something between control tokens; users' texts cannot be encoded safely"),
+                t(
+                    "分词器在控制符之间另加内容，不能安全地编码用户文本",
+                    "the tokenizer adds something between control tokens; users' texts cannot be encoded safely",
+                ),
                 t("请用字节级 BPE 分词器的模型（如 Qwen2）", "use a model with a byte-level BPE tokenizer, such as Qwen2"),
             )
 
     def _end_of_answer(self) -> int:
         """The control token with which the template ends an assistant's turn; the end-of-text token if it ends it with none."""
         parts = self._cut(_PROBE, add_generation_prompt=False)
-        place = max(i for i in range(0, len(parts), 2) if _PROBE[1].content in parts[i])
+        place = max((i for i in range(0, len(parts), 2) if _PROBE[1].content in parts[i]), default=None)
+        if place is None or not any(_PROBE[0].content in part for part in parts[::2]):
+            raise ModelError(
+                self.where,
+                t("对话模板没有写出消息的内容", "the chat template leaves out what the messages say"),
+                t("检查 chat_template", "check chat_template"),
+            )
         after = parts[place].split(_PROBE[1].content)[1]
         return self._control[parts[place + 1]] if place + 1 < len(parts) and not after.strip() else self.end_of_text
 
@@ -171,7 +196,11 @@ class ChatEncoder:
         """`<|endoftext|>` where it exists (Qwen's base and instruct models), else the tokenizer's end token."""
         number = self._control.get("<|endoftext|>", self.tokenizer.eos_token_id)
         if number is None:
-            raise ModelError(self.where, t("分词器没有结束符", "the tokenizer has no end token"), t("在 tokenizer_config.json 里写 eos_token", "put an eos_token into tokenizer_config.json"))
+            raise ModelError(
+                self.where,
+                t("分词器没有结束符", "the tokenizer has no end token"),
+                t("在 tokenizer_config.json 里写 eos_token", "put an eos_token into tokenizer_config.json"),
+            )
         return int(number)
 
 

@@ -42,8 +42,8 @@ class Judgement:
 
 
 def judge_labels(predictor: Predictor, prompts: Sequence[Prompt], seed: int, progress: Progress | None = None) -> Judgement:
-    """Score every candidate label of every row and compare with the right ones. ``loss`` is −log p of the right answer in nats per answer token,
-    the quantity that training lowers; its interval is a bootstrap over rows."""
+    """Score every candidate label of every row and compare with the right ones. ``loss`` is −log p of the right answer in nats per answer
+    token, the quantity that training lowers; its interval is a bootstrap over rows."""
     start = time.perf_counter()
     scores = predictor.score(prompts, progress)
     seconds = time.perf_counter() - start
@@ -105,11 +105,21 @@ def validate_text(model: nn.Module, documents: Sequence[list[Encoded]], examples
     nats, tokens = _document_losses(model, documents, most_tokens, None)
     loss = float(nats.sum() / tokens.sum())
     characters = sum(len(example.document) for example in examples)
-    return {"loss": loss, "perplexity": math.exp(min(loss, 700)), "bits_per_character": float(nats.sum()) / math.log(2) / characters, "n": len(documents)}
+    return {
+        "loss": loss,
+        "perplexity": math.exp(min(loss, 700)),
+        "bits_per_character": float(nats.sum()) / math.log(2) / characters,
+        "n": len(documents),
+    }
 
 
 def judge_text(
-    model: nn.Module, documents: Sequence[list[Encoded]], examples: Sequence[Example], most_tokens: int, seed: int, progress: Progress | None = None
+    model: nn.Module,
+    documents: Sequence[list[Encoded]],
+    examples: Sequence[Example],
+    most_tokens: int,
+    seed: int,
+    progress: Progress | None = None,
 ) -> Judgement:
     """The loss of held-out documents, each read alone from its beginning."""
     start = time.perf_counter()

@@ -1,8 +1,8 @@
 """The Predictor: how likely each candidate answer is for each prompt. Shared by evaluation and `weitiao predict`.
 
-Language model: the exact log-probability of every candidate's whole text and its end token. The prompts run once; their keys and values are then
-used by all candidates, laid out as a tree (candidates that begin alike share their beginning) whose tokens see the prompt and their ancestors only.
-`score` head: the scores of the labels at the prompt's last token.
+Language model: the exact log-probability of every candidate's whole text and its end token. The prompts run once; their keys and values are
+then used by all candidates, laid out as a tree (candidates that begin alike share their beginning) whose tokens see the prompt and their
+ancestors only. `score` head: the scores of the labels at the prompt's last token.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,8 +21,8 @@ from weitiao.tasks.classification import Classification, Prompt
 
 @dataclass(frozen=True, slots=True)
 class LabelScores:
-    """What the model says of one prompt. ``probabilities`` are over ``candidates`` and sum to 1; ``log_probabilities`` (nats) are those of the
-    whole answers, each with its end token (`score` head: of the labels)."""
+    """What the model says of one prompt. ``probabilities`` are over ``candidates`` and sum to 1; ``log_probabilities`` (nats) are those of
+    the whole answers, each with its end token (`score` head: of the labels)."""
 
     id: str
     candidates: tuple[str, ...]
@@ -41,8 +41,8 @@ class LabelScores:
 class AnswerTree:
     """Token sequences as a tree. The T inner nodes are those whose hidden state is needed: all but the sequences' last tokens.
 
-    ``parents[i]`` is the inner node before inner node i, −1 for the prompt. An edge (place, token) belongs to each step of each sequence, where
-    place 0 is the prompt's last position and place i + 1 inner node i; ``answers[a]`` are the edges of sequence a.
+    ``parents[i]`` is the inner node before inner node i, −1 for the prompt. An edge (place, token) belongs to each step of each sequence,
+    where place 0 is the prompt's last position and place i + 1 inner node i; ``answers[a]`` are the edges of sequence a.
     """
 
     tokens: tuple[int, ...]
@@ -178,4 +178,4 @@ class Predictor:
 
 def _log_softmax(scores: np.ndarray) -> np.ndarray:
     shifted = scores - scores.max()
-    return shifted - np.log(np.exp(shifted).sum())
+    return np.asarray(shifted - np.log(np.exp(shifted).sum()))

@@ -18,17 +18,20 @@ def apply(model: nn.Module, config: HeadMethod) -> nn.Module:
     if config.last_blocks > len(layers):
         raise ConfigError(
             "method.last_blocks",
-            t(f"模型只有 {len(layers)} 层，要求训练最后 {config.last_blocks} 层", f"the model has {len(layers)} blocks, the last {config.last_blocks} were asked for"),
+            t(
+                f"模型只有 {len(layers)} 层，要求训练最后 {config.last_blocks} 层",
+                f"the model has {len(layers)} blocks, the last {config.last_blocks} were asked for",
+            ),
             t(f"用 0 到 {len(layers)}", f"use 0 to {len(layers)}"),
         )
     if has_score_head(model):
-        model.score.requires_grad_(True)  # type: ignore[union-attr]
+        model.score.requires_grad_(True)
     else:
         _free_output_matrix(model, config)
     if config.last_blocks:
         for block in layers[len(layers) - config.last_blocks :]:
             block.requires_grad_(True)
-        trunk(model).norm.requires_grad_(True)  # type: ignore[union-attr]
+        trunk(model).norm.requires_grad_(True)
     return model
 
 
@@ -39,8 +42,14 @@ def _free_output_matrix(model: nn.Module, config: HeadMethod) -> None:
         if not config.untie:
             raise ConfigError(
                 "method.kind = head",
-                t("这个模型的输出矩阵就是词嵌入（tied），训练它会同时改动嵌入", "this model's output matrix is its embedding (tied): training it would change the embedding too"),
-                t("设 method.untie=true 给输出矩阵单独一份，或改用 lora / full", "set method.untie=true to give the output matrix a copy of its own, or use lora / full"),
+                t(
+                    "这个模型的输出矩阵就是词嵌入（tied），训练它会同时改动嵌入",
+                    "this model's output matrix is its embedding (tied): training it would change the embedding too",
+                ),
+                t(
+                    "设 method.untie=true 给输出矩阵单独一份，或改用 lora / full",
+                    "set method.untie=true to give the output matrix a copy of its own, or use lora / full",
+                ),
             )
         output.weight = nn.Parameter(output.weight.detach().clone())
         core.config.tie_word_embeddings = False  # type: ignore[union-attr]

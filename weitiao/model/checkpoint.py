@@ -11,8 +11,10 @@ from torch import nn
 
 from weitiao.errors import ModelError, NonFiniteError
 from weitiao.language import t
+from weitiao.model.heads import has_score_head
 from weitiao.storage import published_folder, write_json
 
+_CARD_KEYS = {"task", "labels", "method", "max_tokens", "base_model"}
 CARD = "weitiao.json"
 """The file in a result folder that says what the model is for."""
 
@@ -41,7 +43,12 @@ def publish_model(folder: Path, model: Any, tokenizer: Any, card: dict[str, Any]
     """Write the result. Raises NonFiniteError, before anything is written, if a trained weight is NaN or infinite."""
     bad = [name for name, p in model.named_parameters() if p.requires_grad and not torch.isfinite(p).all()]
     if bad:
-        raise NonFiniteError(t(f"训练后的权重含 NaN 或无穷大，不发布：{bad[0]}", f"a trained weight is NaN or infinite, nothing is published: {bad[0]}"))
+        raise NonFiniteError(
+            t(f"训练后的权重含 NaN 或无穷大，不发布：{bad[0]}", f"a trained weight is NaN or infinite, nothing is published: {bad[0]}")
+        )
+    if has_score_head(model) and model.config.pad_token_id is None:
+        # By it transformers finds the last token of each row; without it, its own class takes no batches.
+        model.config.pad_token_id = tokenizer.pad_token_id
     with published_folder(folder) as temporary:
         model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
@@ -54,9 +61,13 @@ def read_card(folder: Path) -> dict[str, Any]:
     try:
         card = json.loads((folder / CARD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        raise ModelError(str(folder / CARD), t("没有或读不了", "absent or unreadable"), t("这次运行没有完成？看 run.json 里的 state", "did the run finish? see state in its run.json")) from None
-    if not isinstance(card, dict):
-        raise ModelError(str(folder / CARD), t("不是 JSON 对象", "not a JSON object"), t("重新训练", "train again"))
+        raise ModelError(
+            str(folder / CARD),
+            t("没有或读不了", "absent or unreadable"),
+            t("这次运行没有完成？看 run.json 里的 state", "did the run finish? see state in its run.json"),
+        ) from None
+    if not isinstance(card, dict) or not card.keys() >= _CARD_KEYS:
+        raise ModelError(str(folder / CARD), t("内容不完整", "not a complete card"), t("重新训练", "train again"))
     return card
 
 

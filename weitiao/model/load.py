@@ -1,8 +1,13 @@
 """A local folder → model and tokenizer. Only safetensors and JSON are read; code and pickles in a folder are refused, never run."""
 
 import json
+import os
 import struct
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from logging import CRITICAL
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,47 +43,78 @@ class ModelFolder:
     @property
     def architecture(self) -> str:
         """Class name of the model, as its config says."""
-        return str((self.config.get("architectures") or ["?"])[0])
+        names = self.config.get("architectures")
+        return str(names[0]) if isinstance(names, list) and names else "?"
 
 
 def find_model(config: ModelConfig) -> ModelFolder:
     """Check the folder of the base model without loading it. Raises ModelError."""
     if config.path == "builtin":
         return check_folder(BUILTIN_FOLDER, "builtin")
-    return check_folder(Path(config.path), "local")
+    folder = check_folder(Path(config.path), "local")
+    if not folder.architecture.endswith(("ForCausalLM", "GPT2LMHeadModel")):
+        raise ModelError(
+            str(folder.path / "config.json"),
+            t(
+                f"architectures 是 {folder.architecture}，不是生成式语言模型",
+                f"architectures is {folder.architecture}, not a causal language model",
+            ),
+            t(
+                "用 architectures 为 …ForCausalLM 的模型，如 Qwen2ForCausalLM",
+                "use a model of an architecture …ForCausalLM, such as Qwen2ForCausalLM",
+            ),
+        )
+    return folder
 
 
 def check_folder(path: Path, source: str) -> ModelFolder:
-    """Check that a folder holds config.json, tokenizer.json and sound safetensors, and no code that would have to run. Raises ModelError."""
+    """Check that a folder holds config.json, tokenizer.json and sound safetensors, and no code that would have to run. Raises
+    ModelError."""
     where = str(path)
-    if not path.is_dir():
+    if not os.path.isdir(path):  # unlike Path.is_dir, false for a name that is too long
         raise ModelError(
             where,
             t("没有这个文件夹", "no such folder"),
-            t("model 要么是 builtin，要么是本地的模型文件夹（本版本不下载）", "model is `builtin` or a local model folder (this version downloads nothing)"),
+            t(
+                "model 要么是 builtin，要么是本地的模型文件夹（本版本不下载）",
+                "model is `builtin` or a local model folder (this version downloads nothing)",
+            ),
         )
     config = _read_json(path / "config.json")
     if "auto_map" in config:
         raise ModelError(
             where,
             t("config.json 里有 auto_map：需要运行文件夹里的代码", "config.json has auto_map: it wants code from the folder to be run"),
-            t("本工具从不运行模型文件夹里的代码；请用 transformers 自带架构的模型", "this tool never runs code of a model folder; use a model whose architecture is part of transformers"),
+            t(
+                "本工具从不运行模型文件夹里的代码；请用 transformers 自带架构的模型",
+                "this tool never runs code of a model folder; use a model whose architecture is part of transformers",
+            ),
         )
     if not (path / "tokenizer.json").is_file():
         raise ModelError(
-            where, t("没有 tokenizer.json", "no tokenizer.json"), t("用 tokenizer.save_pretrained 把快速分词器存进来", "save the fast tokenizer into it: tokenizer.save_pretrained")
+            where,
+            t("没有 tokenizer.json", "no tokenizer.json"),
+            t("用 tokenizer.save_pretrained 把快速分词器存进来", "save the fast tokenizer into it: tokenizer.save_pretrained"),
         )
     weights = _weight_files(path)
-    return ModelFolder(path, source, config, weights, sum(_count_elements(path / name) for name in weights))
+    elements = sum(_count_elements(path / name) for name in weights)
+    # Absolute: an adapter names its base by this path and may be opened from another folder.
+    return ModelFolder(path.absolute(), source, config, weights, elements)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ModelError(str(path), t("没有这个文件", "no such file"), t("这不是 transformers 格式的模型文件夹", "this is not a model folder in the transformers format")) from None
+        raise ModelError(
+            str(path),
+            t("没有这个文件", "no such file"),
+            t("这不是 transformers 格式的模型文件夹", "this is not a model folder in the transformers format"),
+        ) from None
     except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(str(path), t(f"读不了：{error}", f"cannot be read: {error}"), t("重新下载这个文件", "fetch the file again")) from None
+        raise ModelError(
+            str(path), t(f"读不了：{error}", f"cannot be read: {error}"), t("重新下载这个文件", "fetch the file again")
+        ) from None
     if not isinstance(value, dict):
         raise ModelError(str(path), t("不是 JSON 对象", "not a JSON object"), t("重新下载这个文件", "fetch the file again"))
     return value
@@ -90,12 +126,23 @@ def _weight_files(path: Path) -> tuple[str, ...]:
     if (path / "model.safetensors").is_file():
         return ("model.safetensors",)
     if index.is_file():
-        names = sorted({str(name) for name in _read_json(index).get("weight_map", {}).values()})
+        weight_map = _read_json(index).get("weight_map")
+        if not isinstance(weight_map, dict):
+            raise ModelError(str(index), t("没有 weight_map", "no weight_map"), t("重新下载这个文件", "fetch the file again"))
+        names = sorted({str(name) for name in weight_map.values()})
         for name in names:
             if Path(name).name != name or not name.endswith(".safetensors"):
-                raise ModelError(str(index), t(f"指向了不允许的文件 {name!r}", f"points to a file that is not allowed: {name!r}"), t("只接受同一文件夹里的 safetensors", "only safetensors in the same folder are accepted"))
+                raise ModelError(
+                    str(index),
+                    t(f"指向了不允许的文件 {name!r}", f"points to a file that is not allowed: {name!r}"),
+                    t("只接受同一文件夹里的 safetensors", "only safetensors in the same folder are accepted"),
+                )
             if not (path / name).is_file():
-                raise ModelError(str(path / name), t("索引里有，文件夹里没有", "named by the index, absent from the folder"), t("把缺的分片下载完整", "fetch the missing shard"))
+                raise ModelError(
+                    str(path / name),
+                    t("索引里有，文件夹里没有", "named by the index, absent from the folder"),
+                    t("把缺的分片下载完整", "fetch the missing shard"),
+                )
         if names:
             return tuple(names)
     pickles = [p.name for pattern in _PICKLES for p in path.glob(pattern)]
@@ -105,12 +152,16 @@ def _weight_files(path: Path) -> tuple[str, ...]:
             t("权重是 pickle 格式，打开它会运行其中的代码", "the weights are a pickle; opening it runs code inside it"),
             t("请换成 safetensors 格式的权重", "use weights in the safetensors format"),
         )
-    raise ModelError(str(path), t("没有权重（*.safetensors）", "no weights (*.safetensors)"), t("把权重文件下载到这个文件夹", "fetch the weight files into the folder"))
+    raise ModelError(
+        str(path),
+        t("没有权重（*.safetensors）", "no weights (*.safetensors)"),
+        t("把权重文件下载到这个文件夹", "fetch the weight files into the folder"),
+    )
 
 
 def _count_elements(path: Path) -> int:
-    """Number of elements in a safetensors file, its header checked against the file's length. Format: 8 bytes little-endian header length, a
-    JSON header with byte offsets, the data."""
+    """Number of elements in a safetensors file, its header checked against the file's length. Format: 8 bytes little-endian header length,
+    a JSON header with byte offsets, the data."""
     size = path.stat().st_size
     broken = t("不是完好的 safetensors 文件", "not a sound safetensors file"), t("重新下载这个文件", "fetch the file again")
     with path.open("rb") as file:
@@ -128,15 +179,27 @@ def _count_elements(path: Path) -> int:
             for entry in tensors.values():
                 count = 1
                 for dimension in entry["shape"]:
-                    count *= int(dimension)
+                    count *= _length(dimension)
                 elements += count
         except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
             raise ModelError(str(path), *broken) from None
     if end != size - 8 - length:
         raise ModelError(
-            str(path), t(f"文件有 {size - 8 - length} 字节数据，头部写的是 {end}：没下载完整", f"{size - 8 - length} bytes of data, the header says {end}: incomplete"), broken[1]
+            str(path),
+            t(
+                f"文件有 {size - 8 - length} 字节数据，头部写的是 {end}：没下载完整",
+                f"{size - 8 - length} bytes of data, the header says {end}: incomplete",
+            ),
+            broken[1],
         )
     return elements
+
+
+def _length(dimension: Any) -> int:
+    """One entry of a shape. Raises ValueError for what is none."""
+    if not isinstance(dimension, int) or dimension < 0:
+        raise ValueError(dimension)
+    return dimension
 
 
 def choose_device(config: ModelConfig) -> "torch.device":
@@ -144,7 +207,9 @@ def choose_device(config: ModelConfig) -> "torch.device":
     import torch
 
     if config.device == "cuda" and not torch.cuda.is_available():
-        raise ModelError("model.device", t("没有可用的 CUDA 显卡", "no CUDA device is available"), t("用 model.device=cpu", "use model.device=cpu"))
+        raise ModelError(
+            "model.device", t("没有可用的 CUDA 显卡", "no CUDA device is available"), t("用 model.device=cpu", "use model.device=cpu")
+        )
     return torch.device("cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu")
 
 
@@ -161,45 +226,98 @@ def choose_precision(config: ModelConfig, device: "torch.device") -> "torch.dtyp
     return torch.bfloat16 if native else torch.float32
 
 
+@contextmanager
+def without_known_warnings() -> Iterator[None]:
+    """peft asks transformers for a property by its former name; the user can do nothing about the warning that this makes."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+        yield
+
+
+def first_line(error: Exception) -> str:
+    """What another library says, without its advice for programmers."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:300]
+
+
 def load_tokenizer(folder: ModelFolder) -> "PreTrainedTokenizerBase":
-    """The folder's fast tokenizer. Raises ModelError."""
+    """The folder's fast tokenizer. Raises ModelError, also when it makes token ids that the model does not have."""
     from transformers import AutoTokenizer
 
+    where = str(folder.path / "tokenizer.json")
     try:
-        return AutoTokenizer.from_pretrained(folder.path, local_files_only=True, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(folder.path, local_files_only=True, trust_remote_code=False)
     except Exception as error:
-        raise ModelError(str(folder.path / "tokenizer.json"), t(f"分词器打不开：{error}", f"the tokenizer cannot be opened: {error}"), t("重新下载分词器文件", "fetch the tokenizer files again")) from error
+        cause = t(f"分词器打不开：{first_line(error)}", f"the tokenizer cannot be opened: {first_line(error)}")
+        raise ModelError(where, cause, t("重新下载分词器文件", "fetch the tokenizer files again")) from error
+    entries, rows = len(tokenizer), folder.config.get("vocab_size")
+    if isinstance(rows, int) and entries > rows:
+        raise ModelError(
+            where,
+            t(f"分词器有 {entries} 个词元，模型只有 {rows} 个", f"the tokenizer has {entries} tokens, the model only {rows}"),
+            t("分词器与模型不配套；重新下载模型文件夹", "they do not belong together; fetch the model folder again"),
+        )
+    return tokenizer
 
 
 def load_causal(folder: ModelFolder, device: "torch.device", dtype: "torch.dtype") -> "PreTrainedModel":
     """The folder's causal language model in evaluation mode. Raises ModelError."""
     from transformers import AutoModelForCausalLM
 
-    return _load(AutoModelForCausalLM, folder, device, dtype, {})
+    return _load(AutoModelForCausalLM, folder, device, dtype, {}, fresh=())
 
 
-def load_with_score_head(folder: ModelFolder, labels: tuple[str, ...], device: "torch.device", dtype: "torch.dtype") -> "PreTrainedModel":
-    """The folder's trunk under a `score` head [hidden, labels]: read from the folder if it has one of that shape, else freshly initialised from
-    torch's current random state. Raises ModelError."""
+def load_with_score_head(
+    folder: ModelFolder, labels: tuple[str, ...], device: "torch.device", dtype: "torch.dtype", fresh: bool = True
+) -> "PreTrainedModel":
+    """The folder's trunk under a `score` head [hidden, labels]: read from the folder if it has one of that shape, else (``fresh``)
+    initialised from torch's current random state. Raises ModelError."""
     from transformers import AutoModelForSequenceClassification
 
     names = {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}, "num_labels": len(labels)}
-    return _load(AutoModelForSequenceClassification, folder, device, dtype, names)
+    return _load(AutoModelForSequenceClassification, folder, device, dtype, names, fresh=("score.weight",) if fresh else ())
 
 
-def _load(auto_class: Any, folder: ModelFolder, device: "torch.device", dtype: "torch.dtype", changes: dict[str, Any]) -> "PreTrainedModel":
+def without_weights(folder: ModelFolder, score_head: bool) -> "PreTrainedModel":
+    """The folder's model on torch's meta device: its structure without numbers, in next to no memory. Raises ModelError."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
+
+    auto_class: Any = AutoModelForSequenceClassification if score_head else AutoModelForCausalLM
+    try:
+        config = AutoConfig.from_pretrained(folder.path, local_files_only=True, trust_remote_code=False)
+        with torch.device("meta"):
+            return auto_class.from_config(config)  # type: ignore[no-any-return]
+    except Exception as error:
+        cause = t(f"模型打不开：{first_line(error)}", f"the model cannot be opened: {first_line(error)}")
+        raise ModelError(str(folder.path / "config.json"), cause, t("检查 config.json", "check config.json")) from error
+
+
+def _load(
+    auto_class: Any, folder: ModelFolder, device: "torch.device", dtype: "torch.dtype", changes: dict[str, Any], fresh: tuple[str, ...]
+) -> "PreTrainedModel":
+    """The model, every weight of it from the folder but those named in ``fresh``: transformers would initialise what is absent at
+    random."""
     from transformers.utils import logging
 
+    remedy = t("检查 config.json 与权重是否配套", "check that config.json and the weights belong together")
     level = logging.get_verbosity()
-    logging.set_verbosity_error()  # a fresh score head is meant; transformers reports it at length
-    logging.disable_progress_bar()
+    logging.set_verbosity(CRITICAL)  # it reports a fresh score head at length; what matters is checked below
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
-        model = auto_class.from_pretrained(
-            folder.path, dtype=dtype, local_files_only=True, trust_remote_code=False, use_safetensors=True, attn_implementation="sdpa", **changes
-        )
+        model, found = auto_class.from_pretrained(
+            folder.path, dtype=dtype, local_files_only=True, trust_remote_code=False, use_safetensors=True, attn_implementation="sdpa",
+            ignore_mismatched_sizes=True, output_loading_info=True, **changes,
+        )  # fmt: skip
     except Exception as error:
-        raise ModelError(str(folder.path), t(f"模型打不开：{error}", f"the model cannot be opened: {error}"), t("检查 config.json 与权重是否配套", "check that config.json and the weights belong together")) from error
+        cause = t(f"模型打不开：{first_line(error)}", f"the model cannot be opened: {first_line(error)}")
+        raise ModelError(str(folder.path), cause, remedy) from error
     finally:
         logging.set_verbosity(level)
+    absent = sorted({*found["missing_keys"], *(entry[0] for entry in found["mismatched_keys"])} - set(fresh))
+    if absent:
+        named = ", ".join(absent[:3]) + (" …" if len(absent) > 3 else "")
+        cause = t(f"权重文件里没有这些权重，或形状不符：{named}", f"these weights are absent from the files or have another shape: {named}")
+        raise ModelError(str(folder.path), cause, remedy)
     model.config.use_cache = False
     return model.to(device).eval()  # type: ignore[no-any-return]

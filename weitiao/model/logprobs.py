@@ -1,7 +1,7 @@
 """The one numeric core: hidden states → log-probabilities of given tokens, at the positions that are asked for only.
 
-Shapes: N positions, H hidden size, V vocabulary. Logits are made for ``CHUNK`` positions at a time, so the [N, V] matrix never exists. They are
-computed in the weights' precision and brought to float32 before the log-softmax, as transformers' own loss does.
+Shapes: N positions, H hidden size, V vocabulary. Logits are made for ``CHUNK`` positions at a time, so the [N, V] matrix never exists. They
+are computed in the weights' precision and brought to float32 before the log-softmax, as transformers' own loss does.
 
     logp(y | h) = h·w_y − logsumexp_v(h·w_v)
     d(−Σ logp)/d logits = softmax(logits) − onehot(y)
@@ -20,7 +20,8 @@ def _chunks(num_positions: int, vocabulary: int) -> range:
 
 
 class _NegativeLogLikelihood(torch.autograd.Function):
-    """−Σ logp(y | h) with its gradient made during the forward pass: the logits are visited once, for two products (frozen head) or three."""
+    """−Σ logp(y | h) with its gradient made during the forward pass: the logits are visited once, for two products (frozen head) or
+    three."""
 
     @staticmethod
     def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -52,7 +53,8 @@ class _NegativeLogLikelihood(torch.autograd.Function):
 
 
 def negative_log_likelihood(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """−Σ log p(target | hidden), a float32 scalar in nats; differentiable once in ``hidden`` [N, H] and ``weight`` [V, H]. ``targets`` [N]."""
+    """−Σ log p(target | hidden), a float32 scalar in nats; differentiable once in ``hidden`` [N, H] and ``weight`` [V, H]. ``targets``
+    [N]."""
     return _NegativeLogLikelihood.apply(hidden, weight, targets)  # type: ignore[no-any-return,no-untyped-call]
 
 

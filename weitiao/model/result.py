@@ -9,12 +9,22 @@ from weitiao.config import ModelConfig
 from weitiao.errors import ModelError
 from weitiao.language import t
 from weitiao.model.checkpoint import read_card
-from weitiao.model.load import ModelFolder, check_folder, choose_device, choose_precision, find_model, load_causal, load_with_score_head
+from weitiao.model.load import (
+    ModelFolder,
+    check_folder,
+    choose_device,
+    choose_precision,
+    find_model,
+    first_line,
+    load_causal,
+    load_with_score_head,
+    without_known_warnings,
+)
 
 
 def load_result(folder: Path, config: ModelConfig) -> tuple[nn.Module, ModelFolder, dict[str, Any]]:
-    """The model of a result folder, the folder of its tokenizer, and its card. Raises ModelError, also when the base model under an adapter is
-    another one than in training."""
+    """The model of a result folder, the folder of its tokenizer, and its card. Raises ModelError, also when the base model under an adapter
+    is another one than in training."""
     card = read_card(folder)
     device = choose_device(config)
     dtype = choose_precision(config, device)
@@ -23,13 +33,16 @@ def load_result(folder: Path, config: ModelConfig) -> tuple[nn.Module, ModelFold
         if base.sha256() != card["base_model"]["sha256"]:
             raise ModelError(
                 str(base.path),
-                t("基础模型与训练时的不同（哈希不一致），适配器不能用在它上面", "not the base model of the training (its hash differs); the adapter must not be used on it"),
+                t(
+                    "基础模型与训练时的不同（哈希不一致），适配器不能用在它上面",
+                    "not the base model of the training (its hash differs); the adapter must not be used on it",
+                ),
                 t(f"用训练时的模型：{card['base_model']['path']}", f"use the model of the training: {card['base_model']['path']}"),
             )
         return _with_adapter(load_causal(base, device, dtype), folder), base, card
     result = check_folder(folder, "local")
     if card["method"] == "head" and card["task"]["kind"] == "classification":
-        return load_with_score_head(result, tuple(card["labels"]), device, dtype), result, card
+        return load_with_score_head(result, tuple(card["labels"]), device, dtype, fresh=False), result, card
     return load_causal(result, device, dtype), result, card
 
 
@@ -37,8 +50,17 @@ def _with_adapter(model: Any, folder: Path) -> nn.Module:
     from peft import PeftModel
 
     if not (folder / "adapter_model.safetensors").is_file():
-        raise ModelError(str(folder), t("没有 adapter_model.safetensors", "no adapter_model.safetensors"), t("这次运行没有完成？看 run.json", "did the run finish? see its run.json"))
+        raise ModelError(
+            str(folder),
+            t("没有 adapter_model.safetensors", "no adapter_model.safetensors"),
+            t("这次运行没有完成？看 run.json", "did the run finish? see its run.json"),
+        )
     try:
-        return PeftModel.from_pretrained(model, folder, autocast_adapter_dtype=False, local_files_only=True).eval()
+        with without_known_warnings():
+            return PeftModel.from_pretrained(model, folder, autocast_adapter_dtype=False, local_files_only=True).eval()
     except Exception as error:
-        raise ModelError(str(folder), t(f"适配器打不开：{error}", f"the adapter cannot be opened: {error}"), t("重新训练，或换回原来的文件", "train again, or restore the original files")) from error
+        raise ModelError(
+            str(folder),
+            t(f"适配器打不开：{first_line(error)}", f"the adapter cannot be opened: {first_line(error)}"),
+            t("重新训练，或换回原来的文件", "train again, or restore the original files"),
+        ) from error

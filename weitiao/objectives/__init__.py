@@ -8,6 +8,6 @@ from weitiao.train import Objective
 
 
 def choose_objective(model: nn.Module) -> Objective:
-    """The loss that belongs to the model's head: labels for a `score` head, tokens for a language model (pretrain and sft differ in which tokens
-    their rows mark as trained)."""
+    """The loss that belongs to the model's head: labels for a `score` head, tokens for a language model (pretrain and sft differ in which
+    tokens their rows mark as trained)."""
     return label_loss if has_score_head(model) else next_token_loss

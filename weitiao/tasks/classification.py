@@ -38,9 +38,11 @@ class Classification:
         """The labels that this example may get."""
         return example.candidates or self.labels
 
-    def encode_prompts(self, encoder: ChatEncoder, examples: Sequence[Example], most_tokens: int, data: DataConfig) -> list["Prompt | None"]:
-        """The prompts' ids, their document shortened where prompt and longest answer would pass ``most_tokens``. None: even without the document
-        the row does not fit, or ``data.shorten`` is none."""
+    def encode_prompts(
+        self, encoder: ChatEncoder, examples: Sequence[Example], most_tokens: int, data: DataConfig
+    ) -> list["Prompt | None"]:
+        """The prompts' ids, their document shortened where prompt and longest answer would pass ``most_tokens``. None: even without the
+        document the row does not fit, or ``data.shorten`` is none."""
         answer_tokens = {label: len(encoder.text(label)) + 1 for label in {c for e in examples for c in self.choices(e)} | set(self.labels)}
         prompts: list[Prompt | None] = []
         for example, ids in zip(examples, encoder.chats([e.prompt for e in examples]), strict=True):
@@ -73,7 +75,9 @@ class Classification:
         """Training rows for a `score` head: the prompt; the last token's hidden state decides."""
         number = {label: i for i, label in enumerate(self.labels)}
         return [
-            Encoded(p.example.id, p.ids, (False,) * len(p.ids), number[p.example.targets[0]], tuple(number[c] for c in p.example.candidates))
+            Encoded(
+                p.example.id, p.ids, (False,) * len(p.ids), number[p.example.targets[0]], tuple(number[c] for c in p.example.candidates)
+            )
             for p in prompts
         ]
 
@@ -94,4 +98,8 @@ class Prompt:
 
 def describe(config: ClassificationTask) -> str:
     """The task in a few words, for the report."""
-    return t("文本分类", "text classification") if config.labels is None else t(f"文本分类（{len(config.labels)} 类）", f"text classification ({len(config.labels)} labels)")
+    return (
+        t("文本分类", "text classification")
+        if config.labels is None
+        else t(f"文本分类（{len(config.labels)} 类）", f"text classification ({len(config.labels)} labels)")
+    )

@@ -7,8 +7,9 @@ from weitiao.records import Encoded, Example
 
 
 def encode_blocks(encoder: ChatEncoder, examples: Sequence[Example], block_tokens: int) -> list[Encoded]:
-    """Documents joined by the end-of-text token (one before the first) and cut into blocks of ``block_tokens`` tokens; every token but a block's
-    first is a target. Blocks overlap by one token, so that every token of the text is a target once. A block is named by its first document."""
+    """Documents joined by the end-of-text token (one before the first) and cut into blocks of ``block_tokens`` tokens; every token but a
+    block's first is a target. Blocks overlap by one token, so that every token of the text is a target once. A block is named by its first
+    document."""
     stream: list[int] = [encoder.end_of_text]
     starts: list[tuple[int, str]] = []
     for example, ids in zip(examples, encoder.texts([e.document for e in examples]), strict=True):
@@ -26,5 +27,6 @@ def encode_blocks(encoder: ChatEncoder, examples: Sequence[Example], block_token
 
 
 def encode_documents(encoder: ChatEncoder, examples: Sequence[Example], block_tokens: int) -> list[list[Encoded]]:
-    """For evaluation: each document alone, from the end-of-text token on, in blocks as above; the end-of-text token after it is a target too."""
+    """For evaluation: each document alone, from the end-of-text token on, in blocks as above; the end-of-text token after it is a target
+    too."""
     return [encode_blocks(encoder, [example], block_tokens) for example in examples]

