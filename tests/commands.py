@@ -43,7 +43,8 @@ def command(*arguments: object, lang: language.Language = "en") -> Result:
 
 
 def refused(*arguments: object, lang: language.Language = "en") -> str:
-    """The message of a command that must be refused as the user's mistake: code 2, no traceback, where, cause and remedy, in one language."""
+    """The message of a command that must be refused as the user's mistake: code 2, no traceback, where, cause and remedy, in one
+    language."""
     result = command(*arguments, lang=lang)
     assert result.code == 2, result.err
     assert result.out == ""

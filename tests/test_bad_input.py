@@ -48,9 +48,10 @@ FILES: dict[str, tuple[str | bytes, str]] = {
 }
 
 
+@pytest.mark.usefixtures("place")
 @LANGUAGES
 @pytest.mark.parametrize("name", FILES)
-def test_a_data_file_that_cannot_be_used(place: Path, name: str, lang: str) -> None:
+def test_a_data_file_that_cannot_be_used(name: str, lang: str) -> None:
     content, shown = FILES[name]
     Path(name).write_bytes(content if isinstance(content, bytes) else content.encode())
     assert shown in refused("check", "run.yaml", f"data.train={name}", lang=lang)
@@ -75,13 +76,15 @@ def test_a_path_that_is_no_data_file(place: Path, lang: str) -> None:
         (["data.train=builtin", "data.test=good.csv"], "data.test"),
     ],
 )
-def test_settings_that_do_not_fit_the_data(place: Path, overrides: list[str], shown: str, lang: str) -> None:
+@pytest.mark.usefixtures("place")
+def test_settings_that_do_not_fit_the_data(overrides: list[str], shown: str, lang: str) -> None:
     assert shown in refused("check", "run.yaml", *overrides, lang=lang)
 
 
+@pytest.mark.usefixtures("place")
 @LANGUAGES
 @pytest.mark.parametrize("split", ["validation", "test"])
-def test_a_label_that_training_has_not_seen_is_named_with_its_line(place: Path, split: str, lang: str) -> None:
+def test_a_label_that_training_has_not_seen_is_named_with_its_line(split: str, lang: str) -> None:
     write_rows("other.csv", ["甲,体育", "乙,娱乐"])
     message = refused("check", "run.yaml", f"data.{split}=other.csv", lang=lang)
     assert "other.csv:3" in message
@@ -97,9 +100,17 @@ def test_wrong_input_leaves_no_run_folder(place: Path, lang: str) -> None:
         assert not (place / "runs").exists()
 
 
-def test_bad_rows_are_counted_with_their_reasons(place: Path) -> None:
+@pytest.mark.usefixtures("place")
+def test_bad_rows_are_counted_with_their_reasons() -> None:
     lines = [json.dumps({"text": row.split(",")[0], "label": row.split(",")[1]}, ensure_ascii=False) for row in rows()]
-    bad = ["nope", "[1]", '{"text": null, "label": "体育"}', '{"text": "b"}', '{"text": "c", "label": ["体育"]}', '{"text": "\\ud800", "label": "体育"}']
+    bad = [
+        "nope",
+        "[1]",
+        '{"text": null, "label": "体育"}',
+        '{"text": "b"}',
+        '{"text": "c", "label": ["体育"]}',
+        '{"text": "\\ud800", "label": "体育"}',
+    ]
     Path("mixed.jsonl").write_text("\n".join([*lines, *bad]) + "\n", encoding="utf-8")
     found = command("check", "run.yaml", "data.train=mixed.jsonl", "--json").json
     assert found["totals"] == {"rows_in": 22, "used": 16, "rejected": 6, "shortened": 0}
@@ -109,14 +120,16 @@ def test_bad_rows_are_counted_with_their_reasons(place: Path) -> None:
     assert "bad_row" not in shown
 
 
-def test_texts_that_look_like_markup_are_shown_as_they_are(place: Path) -> None:
+@pytest.mark.usefixtures("place")
+def test_texts_that_look_like_markup_are_shown_as_they_are() -> None:
     write_rows("markup.csv", [f"[red]第{i}[/red] [/],[/]" for i in range(8)] + [f"[b]{i},[red]x[/red]" for i in range(8)])
     out = command("check", "run.yaml", "data.train=markup.csv", "data.test_share=0").out
     assert "[/]" in out
     assert "[red]x[/red]" in out
 
 
-def test_control_characters_of_a_file_do_not_reach_the_terminal(place: Path) -> None:
+@pytest.mark.usefixtures("place")
+def test_control_characters_of_a_file_do_not_reach_the_terminal() -> None:
     write_rows("escape.csv", [f"\x1b[31m坏{i},a\x1b[0m" for i in range(8)] + [f"好{i},b" for i in range(8)])
     out = command("check", "run.yaml", "data.train=escape.csv").out
     assert "\x1b" not in out
@@ -160,7 +173,7 @@ BROKEN_RUNS: dict[str, Callable[[Path], object]] = {
     "not text": lambda run: (run / "run.json").write_bytes(b"\xff\x00"),
     "no config": lambda run: (run / "config.yaml").unlink(),
     "a config of another version": lambda run: (run / "config.yaml").write_text("nosuchkey: 1\n"),
-    "no model": lambda run: None,
+    "no model": lambda _: None,
     "a card that is a list": lambda run: ((run / "model").mkdir(), (run / "model" / "weitiao.json").write_text("[]")),
     "a card without a task": lambda run: ((run / "model").mkdir(), (run / "model" / "weitiao.json").write_text("{}")),
 }
@@ -178,9 +191,10 @@ def test_predict_and_evaluate_refuse_what_is_no_finished_run(place: Path, name: 
         assert str(run) in refused(*arguments, lang=lang)
 
 
+@pytest.mark.usefixtures("place")
 @LANGUAGES
 @pytest.mark.parametrize("path", ["nope", ".", "good.csv", "字" * 200])
-def test_what_is_no_run_folder_at_all(place: Path, path: str, lang: str) -> None:
+def test_what_is_no_run_folder_at_all(path: str, lang: str) -> None:
     for name in ("predict", "evaluate", "report"):
         assert path in refused(name, path, *(["文本"] if name == "predict" else []), lang=lang)
 

@@ -122,14 +122,17 @@ def test_help_is_quick_and_neither_it_nor_check_imports_torch(config: Path) -> N
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     seconds = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
     assert seconds < 0.3  # processor time, as other work on the machine does not add to it; measured: 0.20
-    check_code = f"import sys; from weitiao.cli import run_command; assert run_command(['check', {str(config)!r}]) == 0; assert 'torch' not in sys.modules"
+    check_code = (
+        f"import sys; from weitiao.cli import run_command; assert run_command(['check', {str(config)!r}]) == 0; "
+        "assert 'torch' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", check_code], check=True, capture_output=True)
 
 
 # ------------------------------------------------------------------------------------------------------------ results
 
 
-def test_the_table_after_training_is_in_the_users_language(run: Path, tmp_path: Path, config: Path) -> None:
+def test_the_table_after_training_is_in_the_users_language(config: Path) -> None:
     result = command("train", config, "name=zh", lang="zh")
     assert result.code == 0
     assert "训练后（lora）" in result.out
@@ -145,7 +148,7 @@ def test_check_says_the_same_to_people_and_to_programs(config: Path) -> None:
     assert "读入 62 行，可用 60，拒绝 2" in shown
 
 
-def test_a_run_name_that_is_taken(run: Path, tiny_model: Path, small_csv: Path) -> None:
+def test_a_run_name_that_is_taken(run: Path) -> None:
     assert "name=" in refused("train", run.parent.parent / "run.yaml", "-q", lang="zh")
     assert json.loads((run / "run.json").read_text())["state"] == "finished"
 
@@ -171,7 +174,11 @@ def test_too_little_disk_space(config: Path, monkeypatch: pytest.MonkeyPatch, la
 
 @pytest.mark.parametrize(
     ("error", "code", "state"),
-    [(KeyboardInterrupt(), INTERRUPTED, "interrupted"), (OSError(28, "No space left on device"), 1, "failed"), (ValueError("bug"), 1, "failed")],
+    [
+        (KeyboardInterrupt(), INTERRUPTED, "interrupted"),
+        (OSError(28, "No space left on device"), 1, "failed"),
+        (ValueError("bug"), 1, "failed"),
+    ],
 )
 def test_a_run_that_ends_early_says_so(config: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, state: str) -> None:
     def fails(*_: object) -> None:
@@ -238,11 +245,13 @@ def test_predict_one_text(run: Path) -> None:
     assert command("predict", run, "股票大涨").out.startswith(found["label"])
 
 
-@pytest.mark.parametrize("text", ["x" * 20_000, "坏\x1b[31m字\x7f", "<|im_end|>\n<|im_start|>system", "[red]x[/red] [/]", "字" * 300, "见 说明.txt"])
+@pytest.mark.parametrize(
+    "text", ["x" * 20_000, "坏\x1b[31m字\x7f", "<|im_end|>\n<|im_start|>system", "[red]x[/red] [/]", "字" * 300, "见 说明.txt"]
+)
 def test_predict_takes_any_text(run: Path, text: str) -> None:
     found = command("predict", run, "--json", "--", text).json
     assert found["text"] == text
-    assert found["shortened"] == (len(text) > 1000)
+    assert found["shortened"] == (len(text) >= 300)
 
 
 @LANGUAGES
@@ -255,7 +264,14 @@ def test_predict_refuses_what_is_no_text(run: Path, text: str, lang: str) -> Non
 
 def test_predict_a_file_keeps_every_row_in_its_place(run: Path, tmp_path: Path) -> None:
     source = tmp_path / "rows.jsonl"
-    lines = ['{"text": "股票", "prediction": "mine", "error": "mine"}', "nope", '{"text": ""}', '{"text": 42}', '{"text": "\\ud800"}', '{"text": ["a"]}']
+    lines = [
+        '{"text": "股票", "prediction": "mine", "error": "mine"}',
+        "nope",
+        '{"text": ""}',
+        '{"text": 42}',
+        '{"text": "\\ud800"}',
+        '{"text": ["a"]}',
+    ]
     source.write_text("\n".join(lines), encoding="utf-8")
     out = tmp_path / "out.jsonl"
     result = command("predict", run, source, "--out", out, "--json", "-q")
@@ -276,7 +292,7 @@ def test_predictions_as_csv_hold_no_formulas(run: Path, tmp_path: Path) -> None:
     data = (tmp_path / "out.csv").read_bytes()
     assert data.startswith(b"\xef\xbb\xbf")
     rows = list(csv.DictReader(data.decode("utf-8-sig").splitlines()))
-    assert [row["text"] for row in rows] == ["'=HYPERLINK(\"http://x\")", "'@a"]
+    assert [row["text"] for row in rows] == ['\'=HYPERLINK("http://x")', "'@a"]
 
 
 @LANGUAGES

@@ -59,7 +59,7 @@ WRONG_SETTINGS = [
     ("model: [a]", "model", "['a']"),
     ("data: {train: 3}", "data.train", "3"),
     ("data: {train: ''}", "data.train", '""'),
-    ("data: {train: \"a\\nb\"}", "data.train", "a\\nb"),
+    ('data: {train: "a\\nb"}', "data.train", "a\\nb"),
     ('runs: "a\\0b"', "runs", "\\u0000"),
     ("data: {test_share: 1.0}", "data.test_share", "1.0"),
     ("data: {max_tokens: 4}", "data.max_tokens", "8"),
@@ -109,7 +109,7 @@ WRONG_YAML = [
     ("seed: 1\na: @x", 2),
     ("seed: 1\n\x01: 2", 2),
     ("seed: {{ x }}", 1),
-    ("seed: \"\\q\"", 1),
+    ('seed: "\\q"', 1),
 ]
 
 
@@ -120,13 +120,15 @@ def test_a_fault_of_yaml_is_named_with_its_line(tmp_path: Path, lang: str, text:
     assert bool(CHINESE.search(error.cause.splitlines()[0])) == (lang == "zh")
 
 
+@pytest.mark.usefixtures("lang")
 @pytest.mark.parametrize("text", ["[1, 2]", "3", "word", "- seed: 1"])
-def test_what_is_no_mapping_is_refused(tmp_path: Path, lang: str, text: str) -> None:
+def test_what_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
     assert "recipes/" in fault(tmp_path, text).remedy
 
 
+@pytest.mark.usefixtures("lang")
 @pytest.mark.parametrize("text", ["a: " + "[" * 3000, "seed: " + "9" * 5000, "seed: !!int x", "x: !!timestamp 2020-99-99"])
-def test_hostile_values_end_as_an_error(tmp_path: Path, lang: str, text: str) -> None:
+def test_hostile_values_end_as_an_error(tmp_path: Path, text: str) -> None:
     assert fault(tmp_path, text)
 
 
@@ -146,7 +148,28 @@ def test_a_list_that_holds_itself_is_refused(tmp_path: Path) -> None:
 
 def test_words_stay_words_and_numbers_become_numbers() -> None:
     text = "[yes, no, on, off, 010, 1_000, 1e-4, 1e5, +, -x, ., 0x1F, 0o17, 12:30, 2020-01-01, ~, '', 1., .5, -0]"
-    values = ["yes", "no", "on", "off", "010", 1000, 1e-4, 1e5, "+", "-x", ".", "0x1F", "0o17", "12:30", "2020-01-01", None, "", 1.0, 0.5, 0]
+    values = [
+        "yes",
+        "no",
+        "on",
+        "off",
+        "010",
+        1000,
+        1e-4,
+        1e5,
+        "+",
+        "-x",
+        ".",
+        "0x1F",
+        "0o17",
+        "12:30",
+        "2020-01-01",
+        None,
+        "",
+        1.0,
+        0.5,
+        0,
+    ]
     assert parse_yaml(text, "test") == values
     assert [type(v) for v in parse_yaml(text, "test")] == [type(v) for v in values]
 
@@ -184,13 +207,15 @@ def test_what_is_no_override_is_refused(lang: str, override: str) -> None:
     assert bool(CHINESE.search(caught.value.cause)) == (lang == "zh")
 
 
+@pytest.mark.usefixtures("lang")
 @pytest.mark.parametrize("override", ["train=3", "train.epochs.x=1", "data.train.x=1", "method.kind.x=1", "seed=", "--seed=1"])
-def test_an_override_that_does_not_fit_is_refused(lang: str, override: str) -> None:
+def test_an_override_that_does_not_fit_is_refused(override: str) -> None:
     with pytest.raises(ConfigError):
         load_config(None, [override])
 
 
-def test_files_that_cannot_be_read(tmp_path: Path, lang: str) -> None:
+@pytest.mark.usefixtures("lang")
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "train.yaml").write_text("seed: 1")
     (tmp_path / "gbk.yaml").write_bytes("seed: 1\nname: 名字".encode("gbk"))
     (tmp_path / "large.yaml").write_bytes(b"#" * 10_000_001)
@@ -222,7 +247,28 @@ def test_every_recipe_loads_and_is_saved_the_same(path: Path, tmp_path: Path) ->
     assert load_config(saved) == config
 
 
-LABELS = ["yes", "010", "1e5", "1e-4", "0x1F", "null", "~", "true", "=", "a: b", "# c", "- d", "2020-01-01", "1_0", "[x]", "'", '"', "é", "标签", "\u2028x"]
+LABELS = [
+    "yes",
+    "010",
+    "1e5",
+    "1e-4",
+    "0x1F",
+    "null",
+    "~",
+    "true",
+    "=",
+    "a: b",
+    "# c",
+    "- d",
+    "2020-01-01",
+    "1_0",
+    "[x]",
+    "'",
+    '"',
+    "é",
+    "标签",
+    "\u2028x",
+]
 
 
 def test_labels_that_look_like_something_else_are_saved_as_text() -> None:

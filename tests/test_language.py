@@ -5,7 +5,18 @@ import errno
 import pytest
 
 from weitiao import language
-from weitiao.errors import ConfigError, DataError, DiskSpaceError, ModelError, NonFiniteError, OutOfMemoryError, RunError, UsageError, UserError, WeitiaoError
+from weitiao.errors import (
+    ConfigError,
+    DataError,
+    DiskSpaceError,
+    ModelError,
+    NonFiniteError,
+    OutOfMemoryError,
+    RunError,
+    UsageError,
+    UserError,
+    WeitiaoError,
+)
 from weitiao.language import system_cause, t, visible
 
 

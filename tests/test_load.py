@@ -182,7 +182,8 @@ def test_a_score_head_is_fresh_only_where_that_is_meant(tiny_model: Path) -> Non
         load_with_score_head(folder, ("a", "b", "c"), CPU, FP32, fresh=False)
 
 
-def test_an_unknown_type_of_model_is_refused(tmp_path: Path, tiny_model: Path, lang: str) -> None:
+@pytest.mark.usefixtures("lang")
+def test_an_unknown_type_of_model_is_refused(tmp_path: Path, tiny_model: Path) -> None:
     folder = copied(tiny_model, tmp_path / "model")
     change_json(folder / "config.json", model_type="nosuch")
     with pytest.raises(ModelError) as caught:
@@ -190,22 +191,27 @@ def test_an_unknown_type_of_model_is_refused(tmp_path: Path, tiny_model: Path, l
     assert "\n" not in caught.value.cause
 
 
-def test_a_tokenizer_that_does_not_open_is_refused(tmp_path: Path, tiny_model: Path, lang: str) -> None:
+@pytest.mark.usefixtures("lang")
+def test_a_tokenizer_that_does_not_open_is_refused(tmp_path: Path, tiny_model: Path) -> None:
     folder = copied(tiny_model, tmp_path / "model")
     (folder / "tokenizer.json").write_text("{}")
     with pytest.raises(ModelError, match=r"tokenizer\.json"):
         load_tokenizer(check_folder(folder, "local"))
 
 
-def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(tmp_path: Path, tiny_model: Path, lang: str) -> None:
+@pytest.mark.usefixtures("lang")
+def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(tmp_path: Path, tiny_model: Path) -> None:
     folder = copied(tiny_model, tmp_path / "model")
     change_json(folder / "config.json", vocab_size=100)
     with pytest.raises(ModelError, match="100"):
         load_tokenizer(check_folder(folder, "local"))
 
 
-@pytest.mark.parametrize("template", ["{{ raise_exception('no') }}", "{% if %}", "{{ ''.__class__.__mro__ }}", "hello", "{{ messages[0].role }}"])
-def test_a_chat_template_that_is_of_no_use_is_refused(tmp_path: Path, tiny_model: Path, lang: str, template: str) -> None:
+@pytest.mark.parametrize(
+    "template", ["{{ raise_exception('no') }}", "{% if %}", "{{ ''.__class__.__mro__ }}", "hello", "{{ messages[0].role }}"]
+)
+@pytest.mark.usefixtures("lang")
+def test_a_chat_template_that_is_of_no_use_is_refused(tmp_path: Path, tiny_model: Path, template: str) -> None:
     folder = copied(tiny_model, tmp_path / "model")
     (folder / "chat_template.jinja").write_text(template)
     with pytest.raises(ModelError) as caught:

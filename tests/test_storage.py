@@ -79,9 +79,14 @@ def test_a_published_folder_is_whole_or_absent_when_the_block_fails(tmp_path: Pa
         with storage.published_folder(target) as folder:
             (folder / "weights").write_bytes(b"old")
     before = contents(tmp_path)
-    with pytest.raises(type(error)), storage.published_folder(target) as folder:
-        (folder / "weights").write_bytes(b"half")
-        raise error
+
+    def write_half() -> None:
+        with storage.published_folder(target) as folder:
+            (folder / "weights").write_bytes(b"half")
+            raise error
+
+    with pytest.raises(type(error)):
+        write_half()
     assert contents(tmp_path) == before
     assert target.exists() == replaces
     assert [path.name for path in tmp_path.iterdir()] == (["model"] if replaces else [])

@@ -44,6 +44,8 @@ def _on_one_line(value: str) -> str:
 
 Name = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True), AfterValidator(_on_one_line)]
 Text = Annotated[str, AfterValidator(_sound)]
+Column = Annotated[str, StringConstraints(min_length=1), AfterValidator(_sound)]
+"""The name of a column, as the file spells it."""
 Whole = Annotated[int, Strict()]
 """No text and no true or false, which Python takes for 1 and 0."""
 Number = Annotated[float, Strict()]
@@ -80,11 +82,11 @@ class ModelConfig(Part):
 class ColumnsConfig(Part):
     """Which columns of the files mean what. What is absent is recognised from the column names."""
 
-    text: Name | None = None
+    text: Column | None = None
     """The document."""
-    label: Name | None = None
+    label: Column | None = None
     """The right label (classification)."""
-    candidates: Name | None = None
+    candidates: Column | None = None
     """The labels that this row may get: a list, or a string separated by commas (classification)."""
 
 
@@ -116,7 +118,7 @@ class ClassificationTask(Part):
 
     kind: Literal["classification"] = "classification"
     labels: Annotated[tuple[Name, ...], Field(min_length=2)] | None = None
-    """The label names. Absent: those of the training rows. Quote names that YAML reads as something else ('yes', '010')."""
+    """The label names. Absent: those of the training rows. Quote names that YAML reads as something else ('1', 'true')."""
     system: Text | None = None
     """System prompt; absent: none."""
     template: Text | None = None
@@ -309,6 +311,21 @@ class RunConfig(Part):
     def best_by(self) -> str:
         """The validation metric that decides which weights are kept."""
         return self.train.best_by or ("loss" if self.task.kind == "text" else "macro_f1")
+
+    def with_absolute_paths(self) -> "RunConfig":
+        """The same configuration, good in any working folder: file and folder names in full."""
+        data = {
+            name: str(Path(value).absolute())
+            for name, value in (("train", self.data.train), ("validation", self.data.validation), ("test", self.data.test))
+            if value is not None and value != "builtin"
+        }
+        model = {} if self.model.path == "builtin" else {"path": str(Path(self.model.path).absolute())}
+        changes = {
+            "runs": str(Path(self.runs).absolute()),
+            "data": self.data.model_copy(update=data),
+            "model": self.model.model_copy(update=model),
+        }
+        return self.model_copy(update=changes)
 
     def as_yaml(self) -> str:
         """The resolved configuration: what ``load_config`` reads back as the same object."""

@@ -197,6 +197,8 @@ def _apply_override(tree: dict[Any, Any], override: str, short_forms: Mapping[st
             override, t("不是 键=值 的形式", "not of the form key=value"), t("例如 train.epochs=3", "for example train.epochs=3")
         )
     value = parse_yaml(text, override)
+    if isinstance(value, dict) and value and all(inner is None for inner in value.values()):
+        value = text  # task.template={text}: places in a template, which YAML would take for a mapping
     node = tree
     for depth, key in enumerate(keys[:-1]):
         child = node.get(key)
@@ -305,7 +307,7 @@ _CHINESE = {
     "finite_number": "必须是有限的数字",
     "bool_parsing": "必须是 true 或 false",
     "bool_type": "必须是 true 或 false",
-    "string_type": "必须是文字（像 010、true 这样的值请加引号）",
+    "string_type": "必须是文字（像 1、true 这样的值请加引号）",
     "string_unicode": "含有不成对的代理字符",
     "string_too_short": "不能为空",
     "string_too_long": "太长（最多 {max_length} 个字符）",

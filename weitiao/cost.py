@@ -7,9 +7,13 @@ L layers, hidden size h, n heads of size d, k key-value heads, intermediate size
 A backward pass costs one more forward for the inputs' gradients and one for the weights' gradients, where these are needed.
 """
 
+import re
+from pathlib import Path
 from typing import Any
 
 import torch
+
+_CLEAR_REFS, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 
 
 def trunk_flops_per_token(config: Any, mean_length: float) -> float:
@@ -36,10 +40,24 @@ def training_flops(config: Any, method: str, trained_blocks: int, tokens: int, t
     return trunk * (1 + 2 * trained_blocks / int(config.num_hidden_layers)) + 3 * head
 
 
+def reset_peak(device: torch.device) -> None:
+    """Begin to measure the peak anew, where the system can (CUDA; Linux: VmHWM)."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    elif _CLEAR_REFS.exists():
+        try:
+            _CLEAR_REFS.write_text("5")
+        except OSError:  # a container may forbid it: the peak is then the process's since its start
+            return
+
+
 def peak_memory_bytes(device: torch.device) -> int:
-    """Most memory so far: on CUDA what torch allocated there, else the whole process's resident set."""
+    """Most memory since :func:`reset_peak`: on CUDA what torch allocated there, else the whole process's resident set (macOS and Windows:
+    since its start)."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    if _STATUS.exists() and (found := re.search(r"VmHWM:\s+(\d+) kB", _STATUS.read_text())):
+        return int(found.group(1)) * 1024
     try:
         import resource
     except ImportError:  # Windows

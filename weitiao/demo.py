@@ -30,19 +30,33 @@ def demo_config(method: DemoMethod, overrides: Sequence[str] = ()) -> RunConfig:
 
 
 def run_all(overrides: Sequence[str], quiet: bool) -> list[Run]:
-    """Run every method, each in a process of its own, so that its peak memory is its own. The baselines and the base model are judged once, by
-    the first. Raises UserError or RunError when one fails, KeyboardInterrupt when it was interrupted."""
+    """Run every method, each in a process of its own, so that its peak memory is its own. The baselines and the base model are judged once,
+    by the first. Raises UserError or RunError when one fails, KeyboardInterrupt when it was interrupted."""
     runs = []
     for i, method in enumerate(METHODS):
         only_once = [] if i == 0 else ["evaluate.baselines=false", "evaluate.before=false"]
         config = demo_config(method, [*only_once, *overrides])  # wrong overrides show before anything runs
         before = set(_run_folders(config))
-        command = [sys.executable, "-m", "weitiao", "--lang", current(), "train", str(demo_file(method)), *only_once, *overrides, "--json", *(["-q"] if quiet else [])]
+        command = [
+            sys.executable,
+            "-m",
+            "weitiao",
+            "--lang",
+            current(),
+            "train",
+            str(demo_file(method)),
+            *only_once,
+            *overrides,
+            "--json",
+            *(["-q"] if quiet else []),
+        ]
         done = subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
         if done.returncode == 130:
             raise KeyboardInterrupt
         if done.returncode == UserError.exit_code:
-            raise UserError(f"demo {method}", t("没有跑成，原因见上", "did not run, for the reason above"), t("按上面说的改", "do as said above"))
+            raise UserError(
+                f"demo {method}", t("没有跑成，原因见上", "did not run, for the reason above"), t("按上面说的改", "do as said above")
+            )
         if done.returncode:
             raise RunError(t(f"方法 {method} 失败，原因见上", f"method {method} failed, for the reason above"))
         (new,) = set(_run_folders(config)) - before
@@ -73,7 +87,10 @@ def methods_table(runs: Sequence[Run]) -> str:
     """The methods side by side: what they reach and what they cost."""
     rows = methods_summary(runs)
     n = rows[0]["metrics"]["accuracy"]["n"]
-    table = Table(title=t(f"三种方法，测试集 n={n}，方括号为 95% 区间", f"the methods, test split n={n}, 95 % intervals in brackets"), title_justify="left")
+    table = Table(
+        title=t(f"三种方法，测试集 n={n}，方括号为 95% 区间", f"the methods, test split n={n}, 95 % intervals in brackets"),
+        title_justify="left",
+    )
     columns = [
         (t("方法", "method"), t("准确率", "accuracy"), t("宏平均 F1", "macro F1"), t("训练参数", "trained"), t("训练时间", "time"),
          t("词元/秒", "tokens/s"), t("内存峰值", "peak memory"), t("结果大小", "result"))

@@ -1,5 +1,6 @@
 """The story of a run: `finetune(config) -> Run`."""
 
+import dataclasses
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -49,6 +50,7 @@ def finetune(config: RunConfig, reporter: Reporter | None = None) -> Run:
     KeyboardInterrupt after marking the run interrupted.
     """
     reporter = reporter or Reporter(quiet=True)
+    Run.require_free_name(config)
     work = Workshop(config, reporter)
     with recorded(Run.create(config)) as run:
         write_accounts(run, work)
@@ -252,6 +254,7 @@ def train_model(run: Run, work: Workshop, model: nn.Module) -> None:
     """Train, validating on the way; at the end the model holds the best weights."""
     plan, objective = work.plan(), choose_objective(model)
     optimizer = Optimizer(model.parameters(), work.config.optim, work.config.learning_rate)
+    cost.reset_peak(work.device)
     try_heaviest(model, objective, plan)
     settings, clock = work.config.train, Clock()
     best = Best(work.config.best_by)
@@ -293,6 +296,7 @@ def validate(work: Workshop, model: nn.Module) -> dict[str, Any] | None:
 
 
 def report_validation(work: Workshop, step: Step, line: dict[str, Any], better: bool) -> None:
+    """Tell the user of a validation; a star marks the best one so far."""
     values = "  ".join(f"{name} {value:.4f}" for name, value in line.items() if name != "n")
     mark = " *" if better else ""
     work.reporter.say(
@@ -344,6 +348,7 @@ def publish(run: Run, work: Workshop, model: nn.Module) -> None:
         "task": work.config.task.model_dump(mode="json"),
         "labels": list(task.labels) if task else [],
         "method": work.config.method.kind,
+        "columns": dataclasses.asdict(work.data.dataset.columns),
         "max_tokens": work.data.max_tokens,
         "shorten": work.config.data.shorten,
         "base_model": {"path": run.record["base_model"]["path"], "sha256": run.record["base_model"]["sha256"]},

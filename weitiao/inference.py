@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from weitiao.config import ClassificationTask, RunConfig
-from weitiao.data.columns import find_columns
+from weitiao.data.columns import Columns, find_columns, parse_candidates
 from weitiao.data.examples import Dataset, load_dataset, load_split
 from weitiao.data.read import BadRow, read_rows
 from weitiao.data.render import ChatEncoder
@@ -37,6 +37,8 @@ class Tuned:
     encoder: ChatEncoder
     task: Classification | None
     max_tokens: int
+    columns: Columns
+    """The columns of the training file."""
 
     @classmethod
     def load(cls, path: Path | str) -> "Tuned":
@@ -53,7 +55,7 @@ class Tuned:
         model, folder, card = load_result(run.path / "model", config.model)
         encoder = ChatEncoder(load_tokenizer(folder), str(folder.path))
         task = Classification(config.task, tuple(card["labels"])) if isinstance(config.task, ClassificationTask) else None
-        return cls(run, config, model, encoder, task, int(card["max_tokens"]))
+        return cls(run, config, model, encoder, task, int(card["max_tokens"]), Columns(**card["columns"]))
 
     @property
     def predictor(self) -> Predictor:
@@ -92,20 +94,22 @@ def predict(run: Path | str | Tuned, texts: Sequence[str], reporter: Reporter | 
     """The labels of texts by the model of a run. Raises DataError for a text that is empty, cannot be encoded or does not fit."""
     tuned = run if isinstance(run, Tuned) else Tuned.load(run)
     results = []
-    for i, result in enumerate(_predictions(tuned, texts, reporter or Reporter(quiet=True))):
+    for i, result in enumerate(_predictions(tuned, texts, [()] * len(texts), reporter or Reporter(quiet=True))):
         if isinstance(result, str):
             raise DataError(t(f"第 {i + 1} 段文本", f"text {i + 1}"), result, t("换一段文本", "give another text"))
         results.append(result)
     return results
 
 
-def _predictions(tuned: Tuned, texts: Sequence[object], reporter: Reporter) -> list[Prediction | str]:
-    """The label of each text, or the reason why it gets none."""
+def _predictions(
+    tuned: Tuned, texts: Sequence[object], candidates: Sequence[tuple[str, ...]], reporter: Reporter
+) -> list[Prediction | str]:
+    """The label of each text, or the reason why it gets none. ``candidates``: the labels that a text may get; empty for all."""
     predictor, task = tuned.predictor, tuned.task
     assert task is not None  # the predictor says so
-    results: list[Prediction | str] = [_unusable(text) or "" for text in texts]
+    results: list[Prediction | str] = [_unusable(text) or _unknown(task, own) or "" for text, own in zip(texts, candidates, strict=True)]
     good = [i for i, reason in enumerate(results) if not reason]
-    examples = [Example(str(i), task.prompt(str(texts[i])), (), str(texts[i]), "", i + 1) for i in good]
+    examples = [Example(str(i), task.prompt(str(texts[i]), candidates[i]), (), str(texts[i]), "", i + 1, candidates[i]) for i in good]
     prompts = task.encode_prompts(tuned.encoder, examples, tuned.max_tokens, tuned.config.data)
     kept = [prompt for prompt in prompts if prompt is not None]
     with reporter.bar(t("预测", "predicting"), len(kept)) as bar:
@@ -129,6 +133,16 @@ def _unusable(text: object) -> str | None:
     return None
 
 
+def _unknown(task: Classification, candidates: Sequence[str]) -> str | None:
+    """Why these candidates cannot be chosen among."""
+    unknown = [label for label in candidates if label not in task.labels]
+    return (
+        t(f"候选里有没学过的类别：{'、'.join(unknown)}", f"candidates that the model never learned: {', '.join(unknown)}")
+        if unknown
+        else None
+    )
+
+
 OWN_COLUMNS = ("line", "prediction", "probability", "shortened", "error")
 """What :func:`predict_file` adds; a column of the file with such a name is kept under its name with ``_input`` behind it."""
 
@@ -138,7 +152,10 @@ def predict_file(tuned: Tuned, source: Path, reporter: Reporter) -> Iterator[dic
     keeps its place with ``error``."""
     column = _text_column(tuned, source)
     rows = list(read_rows(source))
-    answers = iter(_predictions(tuned, [row.values.get(column) for row in rows if isinstance(row, Row)], reporter))
+    readable = [row for row in rows if isinstance(row, Row)]
+    own = tuned.columns.candidates
+    candidates = [parse_candidates(row.values.get(own)) if own else () for row in readable]
+    answers = iter(_predictions(tuned, [row.values.get(column) for row in readable], candidates, reporter))
     for row in rows:
         if isinstance(row, BadRow):
             yield {"line": row.line, "error": row.reason}
@@ -155,8 +172,23 @@ def predict_file(tuned: Tuned, source: Path, reporter: Reporter) -> Iterator[dic
 def _text_column(tuned: Tuned, source: Path) -> str:
     sample = [row for _, row in zip(range(200), read_rows(source), strict=False) if isinstance(row, Row)]
     names = list(dict.fromkeys(name for row in sample for name in row.values))
-    wanted = tuned.config.data.columns.text
+    wanted = tuned.columns.text
     return find_columns(names, sample, "text", {"text": wanted if wanted in names else None})[1].text
+
+
+def _require_same_files(run: Run, dataset: Dataset) -> None:
+    """The run's own test split is only the same rows if the files are the same bytes. Raises DataError."""
+    trained_on = {entry["path"]: entry["sha256"] for entry in run.read("data/ledger.json").get("files", [])}
+    for path, sha256 in dataset.ledger.hashes.items():
+        if trained_on.get(path, sha256) != sha256:
+            raise DataError(
+                path,
+                t(
+                    "训练之后文件变了（SHA-256 不同），测试集不再是原来那些行",
+                    "has changed since the training (its SHA-256 differs), so the test split is not the same rows",
+                ),
+                t("还原这个文件，或用 --data 指明要评测的文件", "restore the file, or name the file to judge with --data"),
+            )
 
 
 def evaluate(run: Path | str | Tuned, data: Path | str | None = None, reporter: Reporter | None = None) -> Judgement:
@@ -165,13 +197,14 @@ def evaluate(run: Path | str | Tuned, data: Path | str | None = None, reporter: 
     reporter = reporter or Reporter(quiet=True)
     if data is None:
         dataset: Dataset = load_dataset(tuned.config)
+        _require_same_files(tuned.run, dataset)
         if not dataset.splits["test"]:
             raise DataError(
                 str(tuned.run.path),
                 t("这次运行没有测试集", "this run has no test split"),
                 t("用 --data 给一个文件", "give a file: --data FILE"),
             )
-        dataset = Dataset({"train": [], "validation": [], "test": dataset.splits["test"]}, tuned.task, dataset.ledger)
+        dataset = Dataset({"train": [], "validation": [], "test": dataset.splits["test"]}, tuned.task, dataset.ledger, dataset.columns)
     else:
         dataset = load_split(tuned.config, str(data), tuned.task)
     seed, most = tuned.config.seed, tuned.config.evaluate.batch_tokens

@@ -31,6 +31,12 @@ class Run:
         self.path, self.record = path, record
         self._clock = time.monotonic()
 
+    @staticmethod
+    def require_free_name(config: RunConfig) -> None:
+        """Raise ConfigError, before any work is done, if the folder of a named run exists."""
+        if config.name is not None and (path := Path(config.runs) / config.name).exists():
+            raise _taken(path)
+
     @classmethod
     def create(cls, config: RunConfig) -> "Run":
         """A new folder with its config and a record in state `running`. Raises ConfigError when the name is taken or the place is not
@@ -45,12 +51,11 @@ class Run:
                 path.mkdir()
                 break
             except FileExistsError:
+                if not path.parent.is_dir():
+                    elsewhere = t("用 runs=别的文件夹", "use runs=ANOTHER_FOLDER")
+                    raise ConfigError(str(path.parent), t("不是文件夹", "is not a folder"), elsewhere) from None
                 if config.name is not None or not path.is_dir():
-                    raise ConfigError(
-                        str(path),
-                        t("已经存在", "exists already"),
-                        t("换一个 name=…，或删掉那个文件夹", "choose another name=…, or remove that folder"),
-                    ) from None
+                    raise _taken(path) from None
                 number += 1
                 path = path.with_name(f"{name}-{number}")
             except OSError as error:
@@ -62,7 +67,7 @@ class Run:
         for folder in ("data", "evaluation", "checkpoints"):
             (path / folder).mkdir()
         run = cls(path, {})
-        write_text(path / "config.yaml", config.as_yaml())
+        write_text(path / "config.yaml", config.with_absolute_paths().as_yaml())
         run.update(
             schema=SCHEMA,
             id=f"{started:%Y%m%dT%H%M%S}-{os.urandom(4).hex()}",
@@ -150,6 +155,11 @@ def _uninterrupted() -> Iterator[None]:
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
+
+
+def _taken(path: Path) -> ConfigError:
+    remedy = t("换一个 name=…，或删掉那个文件夹", "choose another name=…, or remove that folder")
+    return ConfigError(str(path), t("已经存在", "exists already"), remedy)
 
 
 def versions() -> dict[str, str]:

@@ -1,6 +1,5 @@
 """The short table at the end of a command, and the same as JSON."""
 
-import json
 from typing import Any
 
 from rich.console import Console

@@ -40,10 +40,9 @@ def test_a_gbk_file(tmp_path: Path) -> None:
         "method": {"kind": "lora", "rank": 8, "alpha": 16},
         "objective": {"kind": "sft"},
         "train": {"epochs": 3, "batch_rows": 32},
-        "optim": {"learning_rate": 5.0e-4},
         "seed": 0,
     }
-    comments = [line[2:] for line in config.splitlines() if line.startswith("# ")]
+    comments = [line[2:] for line in config.splitlines() if line.startswith("# ") and "optim:" not in line]
     # 9 records; lengths 2 3 2 2 3 3 4 of the 7 that can be read and have text, sorted 2 2 2 3 3 3 4
     assert comments[1:] == [
         "encoding GB18030, 9 rows",
@@ -155,3 +154,22 @@ def test_a_folder_that_leaves_it_open(tmp_path: Path) -> None:
         (tmp_path / name).write_text("text\na\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"both train\.csv and train\.tsv look like train"):
         starter_config(tmp_path, "en")
+
+
+@pytest.mark.parametrize(("text", "expected"), [("很好的一本书", "zh"), ("a good book", "en")])
+def test_the_prompt_is_in_the_language_of_the_texts(tmp_path: Path, text: str, expected: str) -> None:
+    path = tmp_path / "data.csv"
+    path.write_text(f"text,label\n{text} 1,a\n{text} 2,b\n", encoding="utf-8")
+    config = tmp_path / "config.yaml"
+    config.write_text(starter_config(path, "zh"), encoding="utf-8")
+    task = load_config(config).task
+    assert task.kind == "classification"
+    assert task.language == expected
+
+
+def test_no_learning_rate_is_written_so_that_each_method_gets_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "data.csv"
+    path.write_text("text,label\none,a\ntwo,b\n", encoding="utf-8")
+    config = tmp_path / "config.yaml"
+    config.write_text(starter_config(path, "en"), encoding="utf-8")
+    assert load_config(config, ["method=head"]).learning_rate == load_config(None, ["method=head"]).learning_rate

@@ -20,7 +20,7 @@ def test_the_card_says_what_the_folder_says(finished: Path) -> None:
     card = path.read_text(encoding="utf-8")
     assert path == finished / "MODEL_CARD.md"
     said = [DIGEST, DIGEST[::-1], "Qwen2ForCausalLM", "6,400 | 6,391 | 37 | 9", "Seed: 0", "2,922,000", "4.41", "kind: lora"]
-    said += ["2.13.0+cpu", "8369B", "14 min 42 s", "n = 702", "One seed only", "weitiao train finished/config.yaml"]
+    said += ["2.13.0+cpu", "8369B", "14 min 42 s", "n = 702", "One seed only", "weitiao train config.yaml name=finished-again"]
     for words in said:
         assert words in card, words
     assert re.search(r"accuracy \| 0\.883\s\\\[0\.859,\s0\.907\\\] \(n = 702\)", card)

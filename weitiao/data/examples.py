@@ -1,7 +1,7 @@
 """Data files → examples in three splits, every row accounted for in the ledger."""
 
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,8 @@ class Dataset:
     splits: dict[SplitName, list[Example]]
     task: Classification | None
     ledger: Ledger
+    columns: Columns
+    """The columns of the training file (of the only file, in :func:`load_split`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +54,10 @@ class _Candidate:
 def load_dataset(config: RunConfig) -> Dataset:
     """Read the files, find the columns, make the splits that are not given, settle the labels. Raises DataError or ConfigError."""
     ledger = Ledger()
-    rows: list[_Candidate] = []
-    for path, split in _files(config):
-        rows.extend(_read(config, path, split, ledger))
+    (path, split), *others = _files(config)
+    rows, columns = _read(config, path, split, ledger)
+    for path, split in others:
+        rows += _read(config, path, split, ledger)[0]
     splits = _assign(config, rows)
     splits["train"] = _limited(config, splits["train"], ledger)
     if not splits["train"]:
@@ -66,19 +69,19 @@ def load_dataset(config: RunConfig) -> Dataset:
     for name in SPLITS:
         several = len({c.row.file for c in splits[name]}) > 1
         examples[name] = [_example(candidate, name, task, several) for candidate in splits[name]]
-    return Dataset(examples, task, ledger)
+    return Dataset(examples, task, ledger, columns)
 
 
 def load_split(config: RunConfig, path: str, task: Classification | None) -> Dataset:
     """One more file as a test split, read as the run's own data were; its labels must be the run's. Raises DataError."""
     ledger = Ledger()
-    rows = list(_read(config, path, "test", ledger))
+    rows, columns = _read(config, path, "test", ledger)
     if task is not None:
         _check_known(rows, "test", set(task.labels))
     if not rows:
         cause = t("没有能用的行", "no usable row") + "".join(f"\n  {line}" for line in ledger.rejections(5))
         raise DataError(path, cause, t("检查列名和内容", "check the columns and their content"))
-    return Dataset({"train": [], "validation": [], "test": [_example(c, "test", task, several=False) for c in rows]}, task, ledger)
+    return Dataset({"train": [], "validation": [], "test": [_example(c, "test", task, several=False) for c in rows]}, task, ledger, columns)
 
 
 def _files(config: RunConfig) -> list[tuple[str, SplitName | None]]:
@@ -101,8 +104,8 @@ def _files(config: RunConfig) -> list[tuple[str, SplitName | None]]:
     return [(data.train, None if missing else "train"), *given]
 
 
-def _read(config: RunConfig, path: str, split: SplitName | None, ledger: Ledger) -> Iterable[_Candidate]:
-    """The rows of a file that have what the task needs; the others are booked as rejected."""
+def _read(config: RunConfig, path: str, split: SplitName | None, ledger: Ledger) -> tuple[list[_Candidate], Columns]:
+    """The rows of a file that have what the task needs, and the file's columns; the other rows are booked as rejected."""
     booked: SplitName = split or "train"
     rows: list[Row] = []
     for row in read_rows(Path(path)):
@@ -116,12 +119,14 @@ def _read(config: RunConfig, path: str, split: SplitName | None, ledger: Ledger)
     names = list(dict.fromkeys(name for row in rows for name in row.values))
     wanted = config.data.columns.model_dump()
     _, columns = find_columns(names, rows[:200], config.task.kind, wanted)
+    usable = []
     for row in rows:
         candidate = _candidate(row, columns, config.task.kind == "classification", _own_split(config, row, split))
         if isinstance(candidate, str):
             ledger.reject(booked, row.file, row.line, candidate)
         else:
-            yield candidate
+            usable.append(candidate)
+    return usable, columns
 
 
 def _own_split(config: RunConfig, row: Row, split: SplitName | None) -> SplitName | None:
@@ -148,7 +153,7 @@ def _candidate(row: Row, columns: Columns, labelled: bool, split: SplitName | No
 
 
 def _assign(config: RunConfig, rows: Sequence[_Candidate]) -> dict[SplitName, list[_Candidate]]:
-    """Put each row into its split; rows without one are split by seed, stratified, duplicates (also of given splits) kept together."""
+    """Put each row into its split; rows without one are split by seed, stratified, duplicates among them kept together."""
     free = [row for row in rows if row.split is None]
     splits: dict[SplitName, list[_Candidate]] = {name: [row for row in rows if row.split == name] for name in SPLITS}
     if free:

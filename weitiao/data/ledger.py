@@ -78,6 +78,11 @@ class Ledger:
         shown = [f"{file}:{line}  {describe_reason(*reason.partition(': ')[::2])}" for file, line, reason in rows[:most]]
         return shown + ([t(f"…共 {len(rows)} 行", f"… {len(rows)} rows in all")] if len(rows) > most else [])
 
+    @property
+    def hashes(self) -> dict[str, str]:
+        """SHA-256 of each file that rows came in from."""
+        return dict(self._hashes)
+
     def check(self) -> None:
         """Raise ``RunError`` unless each file's rows in = used + rejected, and its shortened rows are among the used ones."""
         booked = dict.fromkeys(self._entered, 0)

@@ -1,5 +1,6 @@
 """What ``weitiao init DATA`` writes: a look at the data, as comments, above a config that can run as it is."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextvars import copy_context
@@ -29,6 +30,7 @@ FILE_NAMES: dict[str, SplitName] = {
     "测试集": "test",
 }
 SAMPLE_ROWS = 200
+CHINESE = re.compile("[\u4e00-\u9fff]")
 SHOWN_LABELS = 20
 SHOWN_FAULTS = 3
 SHOWN_CHARACTERS = 60
@@ -50,6 +52,7 @@ class _Look:
     duplicates: int = 0
     contradictions: int = 0
     lengths: list[int] = field(default_factory=list)
+    chinese: bool = False
     labels: Counter[str | None] = field(default_factory=Counter)
 
 
@@ -153,6 +156,7 @@ def _count(look: _Look, rows: Iterator[Row | BadRow]) -> None:
         label = parse_label(row.values.get(look.columns.label)) if look.columns.label is not None else None
         look.lengths.append(len(text))
         look.labels[label] += 1
+        look.chinese = look.chinese or bool(CHINESE.search(text))
         key = sha256(normalised(text).encode("utf-8", "surrogatepass")).digest()[:16]
         look.duplicates += key in seen
         look.contradictions += seen.setdefault(key, label) != label
@@ -175,21 +179,28 @@ def _config(files: dict[SplitName, Path], look: _Look) -> str:
         *(f"# {line}".rstrip() for line in _findings(files["train"], look)),
         "",
         "model: builtin" + t("  # 或本地模型文件夹（safetensors）", "  # or a local folder with safetensors"),
-        f"task: {{kind: {look.task}}}",
+        f"task: {{kind: {look.task}{_task_language(look)}}}",
         *([] if is_text else _listed_labels(look)),
         "data:",
         *given,
         f"  columns: {{{pairs}}}{check}",
         *shares,
-        f"  max_tokens: 512  # {limit}",
-        "  shorten: tail  # head | tail | middle",
+        *([] if is_text else [f"  max_tokens: 512  # {limit}", "  shorten: tail  # head | tail | middle | none"]),
         "method: {kind: lora, rank: 8, alpha: 16}  # full | head | lora",
         f"objective: {{kind: {'pretrain' if is_text else 'sft'}}}",
         "train: {epochs: 3, batch_rows: 32}",
-        "optim: {learning_rate: 5.0e-4}",
+        t("# optim: {learning_rate: …}  # 不写：按方法取（full 5e-5，lora 5e-4，head 2e-3）",
+          "# optim: {learning_rate: …}  # absent: by method (full 5e-5, lora 5e-4, head 2e-3)"),
         "seed: 0",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _task_language(look: _Look) -> str:
+    """The template's language where it is not the default: English unless the texts have Chinese characters."""
+    if look.task == "text":
+        return ""
+    return "" if look.chinese else ", language: en"
 
 
 def _listed_labels(look: _Look) -> list[str]:

@@ -16,7 +16,7 @@ from weitiao.evaluate import metrics
 from weitiao.evaluate.baselines import BASELINES
 from weitiao.evaluate.predict import LabelScores, Predictor
 from weitiao.evaluate.statistics import bootstrap, mcnemar, paired_difference
-from weitiao.model.heads import output_matrix, trunk
+from weitiao.model.heads import has_score_head, output_matrix, trunk
 from weitiao.model.logprobs import log_probabilities
 from weitiao.records import Encoded, Example
 from weitiao.tasks.classification import Classification, Prompt
@@ -50,7 +50,8 @@ def judge_labels(predictor: Predictor, prompts: Sequence[Prompt], seed: int, pro
     labels, gold = predictor.task.labels, [p.example.targets[0] for p in prompts]
     evaluation = metrics.classification(gold, [s.prediction for s in scores], labels, _table(scores, labels), seed)
     nats, tokens = _losses(scores, gold)
-    evaluation["metrics"]["loss"] = bootstrap(lambda rows: float(nats[rows].sum() / tokens[rows].sum()), len(nats), seed).as_dict()
+    if not has_score_head(predictor.model):  # a score head's loss per label is log_loss; per answer token there is none
+        evaluation["metrics"]["loss"] = bootstrap(lambda rows: float(nats[rows].sum() / tokens[rows].sum()), len(nats), seed).as_dict()
     evaluation |= {"seconds": seconds, "rows_per_second": len(prompts) / seconds}
     rows = [_prediction(*item) for item in zip(prompts, scores, gold, nats / tokens, strict=True)]
     return Judgement(evaluation, rows)

@@ -5,7 +5,7 @@ from torch import nn
 from weitiao.config import HeadMethod
 from weitiao.errors import ConfigError
 from weitiao.language import t
-from weitiao.model.heads import blocks, has_score_head, inner, is_tied, trunk
+from weitiao.model.heads import blocks, final_norm, has_score_head, inner, is_tied
 
 
 def apply(model: nn.Module, config: HeadMethod) -> nn.Module:
@@ -31,7 +31,7 @@ def apply(model: nn.Module, config: HeadMethod) -> nn.Module:
     if config.last_blocks:
         for block in layers[len(layers) - config.last_blocks :]:
             block.requires_grad_(True)
-        trunk(model).norm.requires_grad_(True)
+        final_norm(model).requires_grad_(True)
     return model
 
 

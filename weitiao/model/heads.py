@@ -28,7 +28,12 @@ def has_score_head(model: nn.Module) -> bool:
 
 def blocks(model: nn.Module) -> nn.ModuleList:
     """The transformer blocks, first to last."""
-    return trunk(model).layers  # type: ignore[return-value]
+    return next(child for child in trunk(model).children() if isinstance(child, nn.ModuleList))
+
+
+def final_norm(model: nn.Module) -> nn.Module:
+    """The norm behind the last block: the one normalisation that stands beside the blocks."""
+    return [child for name, child in trunk(model).named_children() if "norm" in name or name == "ln_f"][-1]
 
 
 def is_tied(model: nn.Module) -> bool:

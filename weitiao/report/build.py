@@ -86,7 +86,7 @@ def _context(folder: RunFolder) -> dict[str, Any]:
         "pairs": sections.pair_rows(folder),
         "comparison_figures": figures.comparison_figures(folder),
         "curves": figures.curve_figures(folder),
-        "has_best_step": dig(folder.run, "training", "best_step") is not None,
+        "has_best_step": dig(folder.run, "training", "best_metric", "value") is not None,
         "matrix_after": sections.matrix(folder.after),
         "matrix_before": sections.matrix(folder.before),
         "classes": sections.class_rows(folder),

@@ -132,8 +132,8 @@ def _share(value: float, total: float) -> str:
 
 
 def repeat_command(folder: RunFolder) -> str:
-    """The command that repeats the run, from the folder in which the run folder lies."""
-    return f"weitiao train {shlex.quote(folder.name + '/config.yaml')}"
+    """The command that repeats the run under another name; to be given in the run folder (its config names all other paths in full)."""
+    return f"weitiao train config.yaml {shlex.quote(f'name={folder.name}-again')}"
 
 
 def findings(folder: RunFolder) -> list[str]:

@@ -162,7 +162,7 @@ def _validation_figures(folder: RunFolder, best: float | None) -> list[Figure]:
 def _rate_figure(folder: RunFolder) -> Figure | None:
     points = _points(folder.steps, "learning_rate")
     title = t("学习率", "Learning rate")
-    svg = line_chart(title, [Series(title, "train", points)], t("学习率", "learning rate"), zero=True)
+    svg = line_chart(title, [Series(title, "train", points)], t("学习率", "learning rate"), zero=True, log=False)
     return None if svg is None else Figure(title, svg, note=" ".join(_sampling_notes(points)))
 
 

@@ -74,15 +74,15 @@ def wants_log(values: Sequence[float]) -> bool:
 
 
 def line_chart(
-    title: str, series: Sequence[Series], y_title: str, *, best_x: float | None = None, zero: bool = False
+    title: str, series: Sequence[Series], y_title: str, *, best_x: float | None = None, zero: bool = False, log: bool | None = None
 ) -> Markup | None:
-    """Lines over optimiser steps, with the best step marked. None where there is nothing to draw."""
+    """Lines over optimiser steps, with the best step marked. None where there is nothing to draw. ``log`` None: as the values want it."""
     drawn = [Series(one.name, one.style, downsample(one.points), one.dots) for one in series]
     xs = [x for one in drawn for x, _ in one.points]
     ys = [y for one in drawn for _, y in one.points if math.isfinite(y)]
     if not ys:
         return None
-    is_log = wants_log(ys)
+    is_log = wants_log(ys) if log is None else log
     y_axis = log_axis(ys, 210, 34) if is_log else linear_axis(ys, 210, 34, zero=zero)
     margin = 14 + 6.6 * max(len(label) for label in y_axis.labels)
     x_axis = linear_axis([*xs, 0.0] if max(xs) > 0 else [0.0, 1.0], margin, WIDTH - 16)

@@ -41,8 +41,8 @@ class Classification:
     def encode_prompts(
         self, encoder: ChatEncoder, examples: Sequence[Example], most_tokens: int, data: DataConfig
     ) -> list["Prompt | None"]:
-        """The prompts' ids, their document shortened where prompt and longest answer would pass ``most_tokens``. None: even without the
-        document the row does not fit, or ``data.shorten`` is none."""
+        """The prompts' ids, their document shortened where prompt and longest answer would pass ``most_tokens``. None: not even
+        one token of the document fits, or ``data.shorten`` is none."""
         answer_tokens = {label: len(encoder.text(label)) + 1 for label in {c for e in examples for c in self.choices(e)} | set(self.labels)}
         prompts: list[Prompt | None] = []
         for example, ids in zip(examples, encoder.chats([e.prompt for e in examples]), strict=True):
@@ -54,7 +54,7 @@ class Classification:
         if data.shorten == "none":
             return None
         keep = len(encoder.text(example.document)) - (len(ids) - room)
-        while keep >= 0:
+        while keep >= 1:
             document = encoder.shorten(example.document, keep, data.shorten)
             shorter = replace(example, document=document, prompt=self.prompt(document, example.candidates))
             shorter_ids = encoder.chat(shorter.prompt)
