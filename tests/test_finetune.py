@@ -12,7 +12,6 @@ import pytest
 import torch
 from tiny import within
 
-import weitiao.finetune
 from weitiao.config import RunConfig, load_config
 from weitiao.errors import ConfigError, DataError, ModelError, NonFiniteError
 from weitiao.finetune import finetune
@@ -20,6 +19,7 @@ from weitiao.inference import Tuned, evaluate, predict
 from weitiao.run import Run
 from weitiao.tasks.classification import Classification
 
+story = sys.modules["weitiao.finetune"]  # the module; `weitiao.finetune` is the function
 TRAIN = {"epochs": 3, "batch_rows": 8, "micro_batch_tokens": 600, "validate_every": 1}
 LABELS = ("体育", "天气", "财经")
 TEXT = {"task": {"kind": "text", "block_tokens": 24}, "objective": "pretrain"}
@@ -357,7 +357,7 @@ class _Stop(Exception):
     [(KeyboardInterrupt(), "interrupted"), (NonFiniteError("NaN"), "failed"), (_Stop("破"), "failed"), (SystemExit(3), "failed")],
 )
 def test_a_run_that_ends_early_says_so(error, state, tiny_model, small_csv, tmp_path, monkeypatch):
-    real = weitiao.finetune.train
+    real = story.train
 
     def broken(*arguments):
         steps = real(*arguments)
@@ -365,7 +365,7 @@ def test_a_run_that_ends_early_says_so(error, state, tiny_model, small_csv, tmp_
             yield next(steps)
         raise error
 
-    monkeypatch.setattr(weitiao.finetune, "train", broken)
+    monkeypatch.setattr(story, "train", broken)
     with pytest.raises(type(error)):
         finetune(settings(tiny_model, small_csv, tmp_path, "short", KINDS["lora"]))
     run = Run.open(tmp_path / "short")
@@ -379,13 +379,13 @@ def test_a_run_that_ends_early_says_so(error, state, tiny_model, small_csv, tmp_
 
 
 def test_weights_that_are_not_finite_are_not_published(tiny_model, small_csv, tmp_path, monkeypatch):
-    real = weitiao.finetune.train_model
+    real = story.train_model
 
     def spoil(run, work, model):
         real(run, work, model)
         next(p for p in model.parameters() if p.requires_grad).data[0] = float("nan")
 
-    monkeypatch.setattr(weitiao.finetune, "train_model", spoil)
+    monkeypatch.setattr(story, "train_model", spoil)
     with pytest.raises(NonFiniteError):
         finetune(settings(tiny_model, small_csv, tmp_path, "spoilt", KINDS["lora"]))
     assert not (tmp_path / "spoilt" / "model").exists()

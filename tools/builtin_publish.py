@@ -94,9 +94,9 @@ def main(run: Path, out: Path) -> None:
     out.mkdir(parents=True)
     for name in FILES:
         if (run / "model" / name).is_file():
-            shutil.copy(run / "model" / name, out / name)
+            shutil.copyfile(run / "model" / name, out / name)
     for name in ("sources.json", "leakage.json"):
-        shutil.copy(corpus / name, out / name)
+        shutil.copyfile(corpus / name, out / name)
     (out / "README.md").write_text(card(run, corpus), encoding="utf-8")
 
 

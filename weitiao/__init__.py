@@ -1,11 +1,13 @@
 """weitiao (微调): from a file of examples to a fine-tuned language model, with proof of how good it is and what it cost.
 
-    from weitiao import finetune, load_config, predict
-    run = finetune(load_config("my.yaml"))
-    predict(run.path, ["一段文本"])
+from weitiao import finetune, load_config, predict
+run = finetune(load_config("my.yaml"))
+predict(run.path, ["一段文本"])
 """
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -28,3 +30,15 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'weitiao' has no attribute {name!r}")
+
+
+class _Package(ModuleType):
+    """Python binds a submodule to its package when it is imported; here `weitiao.finetune` and `weitiao.evaluate` stay the public
+    functions."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _HOMES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

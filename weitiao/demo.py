@@ -100,8 +100,9 @@ def methods_table(runs: Sequence[Run]) -> str:
     for row in rows:
         training = row["training"]
         table.add_row(
-            row["method"], score_cell(row["metrics"]["accuracy"]), score_cell(row["metrics"]["macro_f1"]), f"{row['trainable']['parameters']:,}",
-            human_seconds(training["seconds"]), f"{training['tokens_per_second']:,.0f}", human_bytes(training["peak_memory_bytes"]), human_bytes(row["model_bytes"]),
+            row["method"], score_cell(row["metrics"]["accuracy"]), score_cell(row["metrics"]["macro_f1"]),
+            f"{row['trainable']['parameters']:,}", human_seconds(training["seconds"]), f"{training['tokens_per_second']:,.0f}",
+            human_bytes(training["peak_memory_bytes"]), human_bytes(row["model_bytes"]),
         )  # fmt: skip
     reports = "\n".join(t("报告：", "report: ") + str(run.path / "report.html") for run in runs)
     return f"{printed(table)}\n{reports}"

@@ -34,7 +34,7 @@ class Run:
     @staticmethod
     def require_free_name(config: RunConfig) -> None:
         """Raise ConfigError, before any work is done, if the folder of a named run exists."""
-        if config.name is not None and (path := Path(config.runs) / config.name).exists():
+        if config.name is not None and os.path.exists(path := Path(config.runs) / config.name):  # a name too long is no folder yet
             raise _taken(path)
 
     @classmethod

@@ -1,5 +1,6 @@
 """Baselines: one contract for all of them, candidates, and degenerate training sets."""
 
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -101,7 +102,7 @@ def test_rare_labels_are_not_given_up(predict: Predict) -> None:
 @pytest.mark.parametrize("predict", LINEAR)
 def test_very_long_texts_are_cut(predict: Predict, monkeypatch: pytest.MonkeyPatch) -> None:
     # 4 texts share 400 characters: 100 each. What comes after is not read, so the marks at the end separate nothing.
-    monkeypatch.setattr("weitiao.evaluate.baselines.MAX_TRAIN_CHARACTERS", 400)
+    monkeypatch.setattr(sys.modules["weitiao.evaluate.baselines"], "MAX_TRAIN_CHARACTERS", 400)
     early = ["甲" + "的" * 300, "甲" + "的" * 301, "乙" + "的" * 300, "乙" + "的" * 301]
     assert predict(early, ["甲", "甲", "乙", "乙"], ["乙" + "的" * 300], 0) == ["乙"]
     late = [text[::-1] for text in early]

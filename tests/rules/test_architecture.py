@@ -246,6 +246,7 @@ def _literal(node: ast.expr) -> str | None:
 def test_what_is_exported_can_be_imported_and_is_documented() -> None:
     for name in weitiao.__all__:
         assert getattr(weitiao, name).__doc__, name
+        assert callable(getattr(weitiao, name)), name
     with pytest.raises(AttributeError):
         _ = weitiao.nothing  # type: ignore[attr-defined]
 
