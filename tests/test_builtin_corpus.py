@@ -48,7 +48,7 @@ def test_filter_drops_rows_and_edited_rows_only(corpus: Any) -> None:
     for text in rows:
         middle = len(text) // 2
         assert protected.matches(text)
-        assert protected.matches(f"请注意：{text[:middle]}某{text[middle + 1:]}详见下文。")
+        assert protected.matches(f"请注意：{text[:middle]}某{text[middle + 1 :]}详见下文。")
     assert not protected.matches("在文档中插入一张图片，然后调整它的大小和位置。")
 
 

@@ -1,6 +1,6 @@
 """Download the packages that the built-in model's text comes from: Debian packages with apt-get, npm packages with npm, nothing installed.
 
-    python tools/builtin_fetch.py OUT_DIR        # run `apt-get update` once before; needs Debian 12
+python tools/builtin_fetch.py OUT_DIR        # run `apt-get update` once before; needs Debian 12
 """
 
 import subprocess

@@ -1,6 +1,6 @@
 """A freshly initialised Qwen2-architecture model beside a tokenizer: the start of the built-in base model's pre-training.
 
-    python tools/builtin_init.py TOKENIZER_DIR OUT_DIR
+python tools/builtin_init.py TOKENIZER_DIR OUT_DIR
 """
 
 import argparse

@@ -8,6 +8,9 @@ import shutil
 import sys
 from pathlib import Path
 
+from safetensors import safe_open
+from safetensors.torch import save_file
+
 FILES = ("config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 LARGEST_BYTES = 20_000_000
 
@@ -51,14 +54,17 @@ self-supervised objective (`recipes/builtin_base.yaml`) on freely licensed, most
 path of fine-tuning can be run, tested and measured offline on a laptop. It is far too small for anything else: it knows little, and what it
 writes is not to be relied on.
 
-- Tokens seen: {training["tokens"]:,} in {training["epochs"]:.2f} epochs, {training["steps"]:,} steps; about {training["flops"]:.3g}
-floating-point operations. - Time: {training["seconds"] / 60:.0f} minutes at {training["tokens_per_second"]:,.0f} tokens/s on
-{record["hardware"]["cores"]} cores of {record["hardware"]["processor"]}
-  (a machine shared with other work), peak memory {training["peak_memory_bytes"] / 1e9:.2f} GB.
+- Tokens seen: {training["tokens"]:,} in {training["epochs"]:.2f} epochs, {training["steps"]:,} steps; about
+  {training["flops"]:.3g} floating-point operations.
+- Time: {training["seconds"] / 60:.0f} minutes at {training["tokens_per_second"]:,.0f} tokens/s on
+  {record["hardware"]["cores"]} cores of {record["hardware"]["processor"]} (a machine shared with other work), peak memory
+  {training["peak_memory_bytes"] / 1e9:.2f} GB.
 - Versions: {", ".join(f"{k} {v}" for k, v in record["versions"].items() if k != "platform")}.
 - Held-out text: the help pages of the built-in data's dev split and about 1 % of every other source; the weights of the best step
-({training["best_step"]:,}) are kept. - Licence of the weights: Apache-2.0, as the project; the texts' own licences are below and in NOTICE.
-The texts are not included.
+  ({training["best_step"]:,}) are kept.
+- The chat tokens `<|im_start|>` and `<|im_end|>` do not occur in the text; after the training their rows were set to that of
+  `<|endoftext|>` ({END_SCALE} times for `<|im_end|>`), see `tools/builtin_publish.py`.
+- Licence of the weights: Apache-2.0, as the project; the texts' own licences are below and in NOTICE. The texts are not included.
 
 ## Held-out loss over training
 
@@ -84,6 +90,24 @@ Rebuild everything: `make builtin-base`.
 """
 
 
+END_SCALE = 1.25
+
+
+def give_chat_tokens_a_start(path: Path) -> None:
+    """Plain text has no chat, so the rows of ``<|im_start|>`` and ``<|im_end|>`` are still as they were initialised and the model has
+    learned to give them no probability. Let them start where their nearest relative is: ``<|im_end|>`` means what ``<|endoftext|>`` means,
+    a little stronger (END_SCALE), so that an answer ends with it; ``<|im_start|>`` is read like ``<|endoftext|>``, the beginning of
+    something new."""
+    with safe_open(path / "model.safetensors", "pt") as file:
+        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    tokens = {t["content"]: t["id"] for t in json.loads((path / "tokenizer.json").read_text(encoding="utf-8"))["added_tokens"]}
+    embedding = weights["model.embed_tokens.weight"]
+    end = embedding[tokens["<|endoftext|>"]]
+    embedding[tokens["<|im_start|>"]] = end
+    embedding[tokens["<|im_end|>"]] = end * END_SCALE
+    save_file(weights, path / "model.safetensors", metadata={"format": "pt"})
+
+
 def main(run: Path, out: Path) -> None:
     """Copy the model and write README.md, sources.json and leakage.json beside it."""
     size = (run / "model" / "model.safetensors").stat().st_size
@@ -95,6 +119,7 @@ def main(run: Path, out: Path) -> None:
     for name in FILES:
         if (run / "model" / name).is_file():
             shutil.copyfile(run / "model" / name, out / name)
+    give_chat_tokens_a_start(out)
     for name in ("sources.json", "leakage.json"):
         shutil.copyfile(corpus / name, out / name)
     (out / "README.md").write_text(card(run, corpus), encoding="utf-8")

@@ -143,8 +143,26 @@ class Blocks(HTMLParser):
 
     BLOCK = frozenset(
         {
-            "p", "div", "h1", "h2", "h3", "h4", "h5", "h6", "li", "td",
-            "th", "tr", "pre", "dt", "dd", "title", "item", "note", "table", "section",
+            "p",
+            "div",
+            "h1",
+            "h2",
+            "h3",
+            "h4",
+            "h5",
+            "h6",
+            "li",
+            "td",
+            "th",
+            "tr",
+            "pre",
+            "dt",
+            "dd",
+            "title",
+            "item",
+            "note",
+            "table",
+            "section",
         }
     )
     SKIP = frozenset({"script", "style", "nav", "header", "footer", "aside", "button", "info", "noscript"})
@@ -246,7 +264,7 @@ def read_man(data: bytes) -> list[list[str]]:
     """One document out of a gzipped roff manual page; font and spacing escapes are dropped."""
     paragraphs: list[str] = [""]
     for line in gzip.decompress(data).decode("utf-8", "replace").splitlines():
-        if line.startswith((".\\\"", "'", '.so')):
+        if line.startswith(('.\\"', "'", ".so")):
             continue
         macro = re.match(r"\.\s*([A-Za-z]+)\s*(.*)", line)
         body = macro.group(2).replace('"', "") if macro else line

@@ -5,18 +5,18 @@ import csv
 import io
 import json
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 
 from weitiao import __version__, language
 from weitiao.errors import DataError, UsageError, UserError, WeitiaoError
 from weitiao.language import system_cause, t, visible
+from weitiao.terminal import Interrupts, json_line, prepare_streams, print_out
 from weitiao.usage import Command, Commands, UsageFault, usage_error
 
 INTERRUPTED = 130
@@ -68,7 +68,7 @@ RunFolder = Annotated[Path, typer.Argument(help=t("运行文件夹", "a run fold
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        _print(__version__)
+        print_out(__version__)
         raise typer.Exit
 
 
@@ -84,21 +84,7 @@ def _options(
 
 def _emit(as_json: bool, value: dict[str, Any], text: Callable[[], str]) -> None:
     """The command's result: one JSON object, or text for people."""
-    _print(_json(value) if as_json else visible(text()))
-
-
-def _json(value: dict[str, Any]) -> str:
-    """One line of JSON that survives any encoding of standard output."""
-    return json.dumps(value, ensure_ascii=(sys.stdout.encoding or "").lower().replace("-", "") != "utf8")
-
-
-def _print(text: str) -> None:
-    """Write to standard output. A reader that has seen enough (`| head -1`) is no error."""
-    try:
-        sys.stdout.write(text.rstrip("\n") + "\n")
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the flush at exit finds a place
+    print_out(json_line(value) if as_json else visible(text()))
 
 
 def _check_target(path: Path, replace: bool) -> None:
@@ -261,7 +247,7 @@ def predict(
     rows = list(predict_file(tuned, Path(text), Reporter(quiet)))
     failed = sum("error" in row for row in rows)
     if out is None and not as_json:
-        _print(json_lines(rows))
+        print_out(json_lines(rows))
         return
     if out is not None:
         _write(out, _as_csv(rows) if out.suffix == ".csv" else json_lines(rows))
@@ -315,22 +301,17 @@ def report(run: RunFolder, as_json: Json = False) -> None:
 def schema(_as_json: Json = False) -> None:
     from weitiao.config import RunConfig
 
-    _print(json.dumps(RunConfig.model_json_schema(), indent=1))
-
-
-def _terminated(_signal: int, _frame: object) -> NoReturn:
-    raise KeyboardInterrupt
+    print_out(json.dumps(RunConfig.model_json_schema(), indent=1))
 
 
 def main() -> None:
     """Run the command line. Exit codes: 0 done, 1 the run failed, 2 the input is wrong, 130 interrupted."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # set, so that the tokenizer does not warn about forks it never sees
-    signal.signal(signal.SIGTERM, _terminated)  # `kill` and a stopped container: as Ctrl-C
-    sys.stdout, sys.stderr = (stream or open(os.devnull, "w") for stream in (sys.stdout, sys.stderr))  # noqa: SIM115 - `>&-` closes them
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show Chinese gets escapes, not a traceback
-    sys.exit(run_command(sys.argv[1:]))
+    prepare_streams()
+    interrupts = Interrupts()
+    code = run_command(sys.argv[1:])
+    interrupts.ignore()
+    sys.exit(code)
 
 
 def run_command(arguments: Sequence[str]) -> int:
@@ -348,7 +329,7 @@ def run_command(arguments: Sequence[str]) -> int:
         return _failed(as_json, "KeyboardInterrupt", t("已中断", "interrupted"), INTERRUPTED)
     except UsageFault as fault:
         if type(fault).__name__ == "NoArgsIsHelpError":
-            _print(str(fault))
+            print_out(str(fault))
             return 2
         return _user_error(as_json, usage_error(fault))
     except UserError as error:
@@ -375,7 +356,7 @@ def _user_error(as_json: bool, error: UserError) -> int:
 
 def _failed(as_json: bool, kind: str, message: str, code: int, parts: dict[str, str] | None = None) -> int:
     if as_json:
-        _print(_json({"error": {"type": kind, "message": message, **(parts or {})}}))
+        print_out(json_line({"error": {"type": kind, "message": message, **(parts or {})}}))
     shown = message if code == INTERRUPTED else f"{t('错误', 'error')}: {message}"
     try:
         print(visible(shown), file=sys.stderr, flush=True)

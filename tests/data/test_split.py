@@ -21,9 +21,7 @@ def test_ten_rows_of_one_label() -> None:
     assert Counter(split_rows(["a"] * 10, [str(i) for i in range(10)], SHARES, 0)) == {"train": 8, "validation": 1, "test": 1}
 
 
-@pytest.mark.parametrize(
-    ("num_groups", "expected"), [(1, {"train": 1}), (2, {"train": 2}), (3, {"train": 1, "validation": 1, "test": 1})]
-)
+@pytest.mark.parametrize(("num_groups", "expected"), [(1, {"train": 1}), (2, {"train": 2}), (3, {"train": 1, "validation": 1, "test": 1})])
 def test_rare_labels(num_groups: int, expected: dict[str, int]) -> None:
     assert Counter(split_rows(["a"] * num_groups, [str(i) for i in range(num_groups)], SHARES, 0)) == expected
 
@@ -34,9 +32,7 @@ def test_rare_labels(num_groups: int, expected: dict[str, int]) -> None:
     seed=st.integers(0, 5),
 )
 @settings(deadline=None, max_examples=150)
-def test_groups_stay_together_and_labels_are_everywhere(
-    rows: list[tuple[str, int]], shares: dict[SplitName, float], seed: int
-) -> None:
+def test_groups_stay_together_and_labels_are_everywhere(rows: list[tuple[str, int]], shares: dict[SplitName, float], seed: int) -> None:
     labels, groups = [label for label, _ in rows], [f"{label}{group}" for label, group in rows]
     splits = split_rows(labels, groups, shares, seed)
     active = {name for name, share in shares.items() if share}

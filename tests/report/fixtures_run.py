@@ -269,10 +269,7 @@ def audit() -> Json:
         values = sorted(min(512, int(38 + chance.lognormvariate(4.2, 0.75))) for _ in range(n))
         edges = list(range(32, 545, 16))
         counts = [sum(low <= value < high for value in values) for low, high in pairwise(edges)]
-        points = {
-            name: values[int(part * (n - 1))]
-            for name, part in (("min", 0), ("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("max", 1))
-        }
+        points = {name: values[int(part * (n - 1))] for name, part in (("min", 0), ("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("max", 1))}
         lengths[split] = {"n": n, **points, "histogram": {"edges": edges, "counts": counts}}
     labels = {
         split: {label: number * factor for label, number in zip(LABELS, SUPPORT, strict=True)}
@@ -309,9 +306,7 @@ def make_run(path: Path, *, steps: int = 600) -> Path:
     """A finished classification run."""
     before, after = predictions(1, 0.14, 0.25), predictions(2, 0.878, 1.6)
     path.mkdir(parents=True, exist_ok=True)
-    config = (
-        "name: libreoffice-topics-lora\nseed: 0\nmodel:\n  path: models/qwen2-zh-small\ntask:\n  kind: classification\nmethod:\n"
-    )
+    config = "name: libreoffice-topics-lora\nseed: 0\nmodel:\n  path: models/qwen2-zh-small\ntask:\n  kind: classification\nmethod:\n"
     (path / "config.yaml").write_text(config + "  kind: lora\n  rank: 8\nreport:\n  language: zh\n", encoding="utf-8")
     write(path / "run.json", run_json())
     write_lines(path / "metrics.jsonl", metric_lines(steps))

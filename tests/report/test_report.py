@@ -154,11 +154,7 @@ def test_text_of_the_run_never_becomes_markup(run: Path) -> None:
             return value + NASTY
         if isinstance(value, list):
             return [spoil(item) for item in value]
-        return (
-            {key + NASTY if CJK.search(key) else key: spoil(item) for key, item in value.items()}
-            if isinstance(value, dict)
-            else value
-        )
+        return {key + NASTY if CJK.search(key) else key: spoil(item) for key, item in value.items()} if isinstance(value, dict) else value
 
     for path in [*run.rglob("*.json"), *run.rglob("*predictions*.jsonl")]:
         lines = path.read_text(encoding="utf-8").splitlines() if path.suffix == ".jsonl" else [path.read_text(encoding="utf-8")]

@@ -19,7 +19,7 @@ LONGEST_FILE, LONGEST_FUNCTION = 400, 60
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("language", "records", "builtin"),
     ("errors",),
-    ("config_io", "storage", "usage", "progress"),
+    ("config_io", "storage", "usage", "progress", "terminal"),
     ("config",),
     ("cost", "optim", "run"),
     ("data.csv_rows", "data.json_rows", "data.columns", "data.split", "data.render", "data.batch"),

@@ -133,8 +133,7 @@ def suggested(field: Field, names: Sequence[str], sample: Sequence[Row]) -> str 
 
 def _unsettled(where: str, cause: str, field: Field, name: str | None, sample: Sequence[Row]) -> DataError:
     shown = [
-        f"\n  {row.line}: " + ", ".join(f"{column}={_cut(value)}" for column, value in row.values.items())
-        for row in sample[:SHOWN_ROWS]
+        f"\n  {row.line}: " + ", ".join(f"{column}={_cut(value)}" for column, value in row.values.items()) for row in sample[:SHOWN_ROWS]
     ]
     line = f"data.columns.{field}: {yaml_scalar(name or t('列名', 'NAME'))}"
     remedy = t(f"在配置里写明一行，例如 {line}", f"settle it with one line of config, for example {line}")

@@ -189,8 +189,10 @@ def _config(files: dict[SplitName, Path], look: _Look) -> str:
         "method: {kind: lora, rank: 8, alpha: 16}  # full | head | lora",
         f"objective: {{kind: {'pretrain' if is_text else 'sft'}}}",
         "train: {epochs: 3, batch_rows: 32}",
-        t("# optim: {learning_rate: …}  # 不写：按方法取（full 5e-5，lora 5e-4，head 2e-3）",
-          "# optim: {learning_rate: …}  # absent: by method (full 5e-5, lora 5e-4, head 2e-3)"),
+        t(
+            "# optim: {learning_rate: …}  # 不写：按方法取（full 5e-5，lora 5e-4，head 2e-3）",
+            "# optim: {learning_rate: …}  # absent: by method (full 5e-5, lora 5e-4, head 2e-3)",
+        ),
         "seed: 0",
     ]
     return "\n".join(lines) + "\n"

@@ -1,6 +1,6 @@
 """Next-token prediction: pre-training (every token) and supervised fine-tuning (the answer's tokens) are one objective with other masks.
 
-    loss = −Σ log p(token_j | tokens_<j)   over trained j
+loss = −Σ log p(token_j | tokens_<j)   over trained j
 """
 
 import torch

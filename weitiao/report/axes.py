@@ -128,6 +128,4 @@ def frame(x: Axis, y: Axis, x_title: str, y_title: str) -> Markup:
 def drawing(title: str, width: float, height: float, parts: Sequence[Markup]) -> Markup:
     """One SVG drawing that scales with its column and has ``title`` for screen readers."""
     content = Markup("\n").join(parts)
-    return tag(
-        "svg", content, viewBox=f"0 0 {coordinate(width)} {coordinate(height)}", role="img", aria_label=title, class_="chart"
-    )
+    return tag("svg", content, viewBox=f"0 0 {coordinate(width)} {coordinate(height)}", role="img", aria_label=title, class_="chart")

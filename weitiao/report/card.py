@@ -44,9 +44,7 @@ def _render(run: Path, language: Language | None) -> str:
         _section(t("由人填写", "Stated by people"), _stated(run)),
         _section(t("基础模型", "Base model"), _list(facts.model_facts(folder))),
         _section(t("数据", "Data"), _data(folder)),
-        _section(
-            t("训练", "Training"), _list([*facts.method_facts(folder), *facts.training_facts(folder), *facts.time_facts(folder)])
-        ),
+        _section(t("训练", "Training"), _list([*facts.method_facts(folder), *facts.training_facts(folder), *facts.time_facts(folder)])),
         _section(t("评测", "Evaluation"), _evaluation(folder)),
         _section(t("花费与硬件", "Cost and hardware"), _cost(folder)),
         _section(t("版本", "Versions"), _list(facts.version_facts(folder)) or not_stated()),
@@ -143,20 +141,14 @@ def _data(folder: RunFolder) -> str:
     ]
     body = [[one.path, one.split, one.rows_in, one.used, one.shortened, one.rejected, one.sha256] for one in files]
     found = facts.findings(folder)
-    return _table(head, body) + (
-        "\n\n" + t("数据检查的发现：", "Findings of the audit:") + "\n\n" + _bullets(found) if found else ""
-    )
+    return _table(head, body) + ("\n\n" + t("数据检查的发现：", "Findings of the audit:") + "\n\n" + _bullets(found) if found else "")
 
 
 def _evaluation(folder: RunFolder) -> str:
     if folder.task == "text":
         pairs = [(name, *text_readings(folder, name)) for name in _TEXT_METRICS]
         rows = [[metric_title(name), _shown(before), _shown(after)] for name, before, after in pairs if before or after]
-        return (
-            _table(["", t("训练前", "before"), t("训练后", "after")], rows)
-            if rows
-            else t("没有验证结果。", "Nothing was validated.")
-        )
+        return _table(["", t("训练前", "before"), t("训练后", "after")], rows) if rows else t("没有验证结果。", "Nothing was validated.")
     rows = []
     for system in systems(folder):
         measured = [(name, metric(system.evaluation, name)) for name in _METRICS]

@@ -61,9 +61,7 @@ def training_facts(folder: RunFolder) -> Facts:
         f"{count(dig(trainable, 'parameters'))} of {count(dig(trainable, 'total'))} ({share(dig(trainable, 'share'))})",
     )
     best = dig(training, "best_metric")
-    best_words = (
-        f"{metric_title(text(dig(best, 'name')))} = {general(dig(best, 'value'))}" if isinstance(best, dict) else absent()
-    )
+    best_words = f"{metric_title(text(dig(best, 'name')))} = {general(dig(best, 'value'))}" if isinstance(best, dict) else absent()
     best_step = count(dig(training, "best_step"))
     speed = finite(dig(training, "tokens_per_second"))
     return [
@@ -112,9 +110,7 @@ def phase_rows(folder: RunFolder) -> list[PhaseRow]:
     """Seconds per phase; what lies between the phases is "other", so that the rows add up to the total."""
     stated = folder.run.get("seconds")
     seconds = {
-        name: number
-        for name, value in (stated if isinstance(stated, dict) else {}).items()
-        if (number := finite(value)) is not None
+        name: number for name, value in (stated if isinstance(stated, dict) else {}).items() if (number := finite(value)) is not None
     }
     total = seconds.pop("total", sum(seconds.values()))
     rows = [
@@ -159,9 +155,7 @@ def _missing_here(folder: RunFolder) -> list[str]:
                 )
             )
         if before is None:
-            missing.append(
-                t("训练前没有测量，所以训练带来多少不知道。", "Nothing was measured before training, so the gain is not known.")
-            )
+            missing.append(t("训练前没有测量，所以训练带来多少不知道。", "Nothing was measured before training, so the gain is not known."))
         return missing
     n = metric(folder.after, "accuracy")
     if n is None:
@@ -174,9 +168,7 @@ def _missing_here(folder: RunFolder) -> list[str]:
             )
         )
     if not objects(folder.baselines.get("baselines")):
-        missing.append(
-            t("没有测量基线：更简单的方法也许够用。", "No baseline was measured: a simpler method may be good enough.")
-        )
+        missing.append(t("没有测量基线：更简单的方法也许够用。", "No baseline was measured: a simpler method may be good enough."))
     if n is not None and n.n is not None:
         rare = [label for label, one in (folder.after.get("per_class") or {}).items() if (finite(dig(one, "support")) or 0) < 30]
         if rare:

@@ -100,9 +100,7 @@ def _loss_figure(folder: RunFolder, best: float | None) -> Figure | None:
         Series(t("验证", "validation"), "validation", validation, dots=len(validation) <= 60),
     ]
     series = [one for one in series if one.points]
-    svg = line_chart(
-        t("损失", "Loss"), series, t("损失（奈特/训练词元）", "loss (nats per trained token)"), best_x=best, zero=True
-    )
+    svg = line_chart(t("损失", "Loss"), series, t("损失（奈特/训练词元）", "loss (nats per trained token)"), best_x=best, zero=True)
     if svg is None:
         return None
     notes = [_smoothing_note(span)] if raw else []
@@ -145,9 +143,7 @@ def _validation_figures(folder: RunFolder, best: float | None) -> list[Figure]:
     figures = []
     for names in groups:
         styles = ("validation", "second")
-        lines = [
-            (metric_title(name), style, _points(folder.validations, name)) for name, style in zip(names, styles, strict=False)
-        ]
+        lines = [(metric_title(name), style, _points(folder.validations, name)) for name, style in zip(names, styles, strict=False)]
         series = [Series(title, style, points, dots=len(points) <= 60) for title, style, points in lines if points]
         title = t("验证集：", "Validation: ") + t("与", " and ").join(one.name for one in series)
         svg = line_chart(title, series, ", ".join(one.name for one in series), best_x=best)

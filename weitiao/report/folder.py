@@ -86,18 +86,14 @@ class RunFolder:
 def read_folder(path: Path) -> RunFolder:
     """Read the run folder ``path``. Raises DataError if it is no folder or holds none of a run's files."""
     if not path.is_dir():
-        raise DataError(
-            str(path), t("不是文件夹", "is not a folder"), t("请给出一次训练的结果文件夹", "give the folder of a run")
-        )
+        raise DataError(str(path), t("不是文件夹", "is not a folder"), t("请给出一次训练的结果文件夹", "give the folder of a run"))
     absent: list[str] = []
     problems: list[tuple[str, str]] = []
     config_text = _read_text(path, "config.yaml", absent, problems)
     objects = {name: _read_object(path, name, absent, problems) for name in _JSON_FILES}
     lines = {name: _read_lines(path, name, absent, problems) for name in _LINE_FILES}
     if len(absent) == 1 + len(_JSON_FILES) + len(_LINE_FILES):
-        cause = t(
-            "里面没有一次训练的任何文件（run.json、config.yaml……）", "holds none of a run's files (run.json, config.yaml, …)"
-        )
+        cause = t("里面没有一次训练的任何文件（run.json、config.yaml……）", "holds none of a run's files (run.json, config.yaml, …)")
         raise DataError(str(path), cause, t("请给出一次训练的结果文件夹", "give the folder of a run"))
     return RunFolder(
         name=safe(path.resolve().name),

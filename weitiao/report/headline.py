@@ -201,14 +201,12 @@ def _before_after(title: str, before: Reading | None, after: Reading, verdict: V
         case "undecided":
             return t(
                 f"没有看出训练的作用：{title}训练前 {b}，训练后 {a}（{rows}；{figures}，区间包含 0）。",
-                f"No difference shown by training: {title} was {b} before and is {a} after "
-                f"({rows}; {figures}, the interval contains 0).",
+                f"No difference shown by training: {title} was {b} before and is {a} after ({rows}; {figures}, the interval contains 0).",
             )
         case "conflicting":
             return t(
                 f"{title}训练前 {b}，训练后 {a}（{rows}；{figures}）。区间与 McNemar 检验不一致，不能下结论。",
-                f"{title} was {b} before and is {a} after ({rows}; {figures}). "
-                "The interval and McNemar's test disagree: undecided.",
+                f"{title} was {b} before and is {a} after ({rows}; {figures}). The interval and McNemar's test disagree: undecided.",
             )
     tail = t("差别没有检验。", "The difference was not tested.")
     return t(f"{title}训练前 {b}，训练后 {a}（{rows}）。{tail}", f"{title} was {b} before and is {a} after ({rows}). {tail}")
@@ -237,9 +235,7 @@ def _against_baseline(name: str, value: Reading, verdict: Verdict) -> str:
                 f"与最好的基线「{name}」的 {b} 相比（{figures}），区间与 McNemar 检验不一致，不能下结论。",
                 f"Against the best baseline, {name}, at {b} ({figures}), the interval and McNemar's test disagree: undecided.",
             )
-    return t(
-        f"最好的基线「{name}」是 {b}；差别没有检验。", f"The best baseline, {name}, is at {b}; the difference was not tested."
-    )
+    return t(f"最好的基线「{name}」是 {b}；差别没有检验。", f"The best baseline, {name}, is at {b}; the difference was not tested.")
 
 
 def text_readings(folder: RunFolder, name: str) -> tuple[Reading | None, Reading | None]:

@@ -115,9 +115,7 @@ def _dot(x: float, y: float, label: str, style: str, radius: float = 3) -> Marku
 def _vertical(x: float, top: float, bottom: float, label: str, style: str, width: float = WIDTH) -> Markup:
     """A vertical line with its label on the side where there is room."""
     is_left = x > width * 0.6
-    words = tag(
-        "text", label, x=x - 5 if is_left else x + 5, y=top + 10, text_anchor="end" if is_left else None, class_=f"note {style}"
-    )
+    words = tag("text", label, x=x - 5 if is_left else x + 5, y=top + 10, text_anchor="end" if is_left else None, class_=f"note {style}")
     return tag("line", x1=x, x2=x, y1=top, y2=bottom, class_=f"limit {style}") + words
 
 
@@ -127,9 +125,7 @@ def whisker_chart(title: str, whiskers: Sequence[Whisker], x_title: str) -> Mark
         return None
     row, top = 46.0, 14.0
     bottom = top + row * len(whiskers)
-    bounds = [
-        bound for one in whiskers for bound in (one.estimate.value, one.estimate.low, one.estimate.high) if bound is not None
-    ]
+    bounds = [bound for one in whiskers for bound in (one.estimate.value, one.estimate.low, one.estimate.high) if bound is not None]
     x = linear_axis(bounds, 12, WIDTH - 16)
     parts = []
     for tick, label in zip(x.ticks, x.labels, strict=True):
@@ -178,9 +174,7 @@ def histogram(
     for low, high, number in zip(edges, edges[1:], counts, strict=False):
         label = tag("title", f"{low:,.0f}–{high:,.0f}: {number:,.0f}")
         across = max(0.5, x(high) - x(low) - 1)
-        parts.append(
-            tag("rect", label, x=x(low) + 0.5, y=y(number), width=across, height=y.start - y(number), class_="bar after")
-        )
+        parts.append(tag("rect", label, x=x(low) + 0.5, y=y(number), width=across, height=y.start - y(number), class_="bar after"))
     if limit is not None:
         words = t(f"上限 {limit:,.0f}", f"limit {limit:,.0f}")
         away = t(f"{words}，在图右侧之外 →", f"{words}, off to the right →")

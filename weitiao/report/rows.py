@@ -51,9 +51,7 @@ def file_rows(folder: RunFolder) -> list[FileRow]:
     if rows:
         return rows
     stated = folder.run.get("data")
-    return (
-        [_stated_file(split, one) for split, one in stated.items() if isinstance(one, dict)] if isinstance(stated, dict) else []
-    )
+    return [_stated_file(split, one) for split, one in stated.items() if isinstance(one, dict)] if isinstance(stated, dict) else []
 
 
 def _stated_file(split: str, one: Json) -> FileRow:
