@@ -1,0 +1,47 @@
+"""The built-in base model is what its card says: plain, small, and innocent of the test split."""
+
+import json
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2ForCausalLM
+
+from weitiao.model.load import BUILTIN_FOLDER
+
+LARGEST_BYTES = 20_000_000
+
+
+def test_plain_transformers_loads_it_and_it_knows_some_chinese() -> None:
+    tokenizer = AutoTokenizer.from_pretrained(BUILTIN_FOLDER)
+    model = AutoModelForCausalLM.from_pretrained(BUILTIN_FOLDER, dtype=torch.float32)
+    assert isinstance(model, Qwen2ForCausalLM)
+
+    def nats_per_token(text: str) -> float:
+        ids = tokenizer("<|endoftext|>" + text, return_tensors="pt").input_ids
+        return float(model(ids, labels=ids).loss)
+
+    written = "将光标置于文档中要插入文件的位置。"  # a sentence in the style of its text; shuffled, it must be far less likely
+    assert nats_per_token(written) + 1 < nats_per_token("".join(sorted(written)))
+
+
+def test_it_is_small() -> None:
+    assert sum(path.stat().st_size for path in BUILTIN_FOLDER.iterdir()) <= LARGEST_BYTES + 100_000  # 20 MB of model, and the cards
+    assert (BUILTIN_FOLDER / "model.safetensors").stat().st_size <= LARGEST_BYTES
+
+
+def test_no_dev_or_test_row_was_found_in_its_text_and_the_check_can_find() -> None:
+    leakage = json.loads((BUILTIN_FOLDER / "leakage.json").read_text(encoding="utf-8"))
+    for split, rows in (("dev", 953), ("test", 702)):
+        assert leakage[split]["rows"] == rows
+        assert [leakage[split][way] for way in ("line", "substring", "across", "near")] == [0, 0, 0, 0]
+    planted = leakage["planted"]
+    assert planted["found"] == planted["verbatim"] > 0
+    assert planted["edited_found"] == planted["edited"] > 0
+
+
+def test_every_source_names_its_licence_and_notice_names_every_licence() -> None:
+    sources = json.loads((BUILTIN_FOLDER / "sources.json").read_text(encoding="utf-8"))
+    notice = (Path(__file__).parent.parent / "NOTICE").read_text(encoding="utf-8")
+    assert sources
+    for source in sources:
+        assert source["licence"].split(" ")[0].removesuffix(",") in notice, source

@@ -1,0 +1,24 @@
+"""Every shipped recipe runs on the built-in model, cut to a few steps."""
+
+from pathlib import Path
+
+import pytest
+
+from weitiao import finetune, load_config
+
+ROOT = Path(__file__).parent.parent
+NEEDS_ITS_CORPUS = {"builtin_base.yaml"}  # `make builtin-base` runs it; its configuration is checked in test_config
+RECIPES = sorted([*ROOT.glob("recipes/*.yaml"), *ROOT.glob("weitiao/builtin/*.yaml")])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", [r for r in RECIPES if r.name not in NEEDS_ITS_CORPUS], ids=lambda r: r.name)
+def test_it_runs(recipe: Path, tmp_path: Path) -> None:
+    cut = ["train.max_steps=4", "train.batch_rows=8", "data.limit=200", "evaluate.before=false", "evaluate.baselines=false"]
+    run = finetune(load_config(recipe, [f"runs={tmp_path}", *cut]))
+    assert run.record["state"] == "finished"
+    assert run.record["training"]["steps"] == 4
+    assert (run.path / "report.html").stat().st_size > 10_000
+    after = run.read("evaluation/after.json")
+    assert after["n"] == 702
+    assert all(entry["low"] <= entry["value"] <= entry["high"] for entry in after["metrics"].values())
