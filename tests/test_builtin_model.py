@@ -18,7 +18,7 @@ def test_plain_transformers_loads_it_and_it_knows_some_chinese() -> None:
 
     def nats_per_token(text: str) -> float:
         ids = tokenizer("<|endoftext|>" + text, return_tensors="pt").input_ids
-        return float(model(ids, labels=ids).loss)
+        return model(ids, labels=ids).loss.item()
 
     written = "将光标置于文档中要插入文件的位置。"  # a sentence in the style of its text; shuffled, it must be far less likely
     assert nats_per_token(written) + 1 < nats_per_token("".join(sorted(written)))
