@@ -431,3 +431,24 @@ def test_patience_stops_and_keeps_the_best(tiny_model, small_csv, tmp_path):
     assert len(losses) == best + 3 < 20
     assert training["best_step"] == validations[best]["step"] < training["steps"]
     assert [line["best"] for line in validations][-2:] == [False, False]
+
+
+def without_validation(model: Path, data: Path, runs: Path, **train: object) -> RunConfig:
+    shares = {"train": str(data), "validation_share": 0, "test_share": 0.2}
+    return settings(model, data, runs, "blind", {"method": "lora", "data": shares, "train": TRAIN | train})
+
+
+def test_without_validation_rows_the_last_weights_are_kept_and_saved(tiny_model, small_csv, tmp_path):
+    run = finetune(without_validation(tiny_model, small_csv, tmp_path))
+    training = run.record["training"]
+    assert training["best_step"] == training["steps"]
+    assert training["best_metric"]["value"] is None
+    assert [path.name for path in (run.path / "checkpoints").iterdir()] == [f"step-{training['steps']}"]
+
+
+@pytest.mark.parametrize("train", [{"patience": 2}, {"best_by": "accuracy"}])
+def test_a_setting_that_needs_validation_rows_is_refused_without_them(tiny_model, small_csv, tmp_path, train):
+    with pytest.raises(ConfigError) as caught:
+        finetune(without_validation(tiny_model, small_csv, tmp_path / "runs", **train))
+    assert caught.value.where == f"train.{next(iter(train))}"
+    assert not (tmp_path / "runs").exists()

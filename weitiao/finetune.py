@@ -16,6 +16,7 @@ from weitiao.config import HeadMethod, RunConfig
 from weitiao.course import Best, Clock, log_line
 from weitiao.data.batch import Plan
 from weitiao.data.render import ChatEncoder
+from weitiao.errors import ConfigError
 from weitiao.evaluate.judge import Judgement, compare, judge_baselines, judge_labels, judge_text, validate_labels, validate_text
 from weitiao.evaluate.predict import Predictor
 from weitiao.language import current, t
@@ -99,12 +100,28 @@ class Workshop:
         apply_method(without_weights(self.folder, self.has_score_head), self.config.method)  # a method that does not fit says so now
         self.encoder = ChatEncoder(load_tokenizer(self.folder), str(self.folder.path))
         self.data = prepare(self.config, self.encoder, self.folder.config)
+        self._require_validation_rows()
         require_space(Path(self.config.runs), self.disk_bytes())
 
     @property
     def has_score_head(self) -> bool:
         """Whether the result scores labels rather than writing them."""
         return self.config.method.kind == "head" and self.config.task.kind == "classification"
+
+    def _require_validation_rows(self) -> None:
+        """Settings that look at validation rows must not be without effect. Raises ConfigError."""
+        wanted = [
+            name for name in ("patience", "best_by") if name in self.config.train.model_fields_set and self.config.train.model_dump()[name]
+        ]
+        if wanted and not self.data.dataset.splits["validation"]:
+            raise ConfigError(
+                f"train.{wanted[0]}",
+                t("没有验证集，这个设置不起作用", "there are no validation rows, so this setting would have no effect"),
+                t(
+                    "给 data.validation 或 data.validation_share，或去掉这个设置",
+                    "give data.validation or data.validation_share, or leave the setting out",
+                ),
+            )
 
     def disk_bytes(self) -> int:
         """What the run will write at most: the result and one checkpoint in working precision, and 20 MB of records."""
@@ -263,9 +280,10 @@ def train_model(run: Run, work: Workshop, model: nn.Module) -> None:
     with work.reporter.bar(t("训练", "training"), plan.num_steps) as bar:
         for step in train(model, objective, plan, optimizer):
             clock.add(step)
-            rate = clock.rate
-            run.log(**log_line(step, clock, rate, cost.memory_bytes(work.device)))
-            bar.advance(1, t(f"损失 {step.loss:.3f}  {rate:,.0f} 词元/秒", f"loss {step.loss:.3f}  {rate:,.0f} tokens/s"))
+            rate, memory = clock.rate, cost.memory_bytes(work.device)
+            run.log(**log_line(step, clock, rate, memory))
+            speed = t(f"损失 {step.loss:.3f}  {rate:,.0f} 词元/秒", f"loss {step.loss:.3f}  {rate:,.0f} tokens/s")
+            bar.advance(1, f"{speed}  {human_bytes(memory)}")
             if step.number % every == 0 or step.number == plan.num_steps:
                 clock.pause()
                 if (line := validate(work, model)) is not None:
@@ -278,7 +296,10 @@ def train_model(run: Run, work: Workshop, model: nn.Module) -> None:
                 clock.resume()
             if stopped_early:
                 break
-    if best.value is not None and best.step != step.number:
+    if best.value is None:  # nothing to judge by: the last weights are the result
+        best.step, best.weights = step.number, checkpoint.trained_weights(model)
+        save_best(run, best)
+    elif best.step != step.number:
         checkpoint.restore(model, best.weights)
     record_training(run, work, plan, step, clock, best, stopped_early)
 

@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from time import perf_counter
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -17,6 +18,9 @@ class _Listened(Console):
     def on_broken_pipe(self) -> None:
         self.quiet = True
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+
+
+SECONDS_BETWEEN_LINES = 60.0
 
 
 class Reporter:
@@ -35,7 +39,7 @@ class Reporter:
         """A progress bar with time elapsed and left; without a terminal only its title is printed."""
         if not self.live:
             self.say(title)
-            yield Bar(None, None)
+            yield Bar(None, None, PlainLines(self, title, total))
             return
         columns = (
             TextColumn("{task.description}", markup=False), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn(),
@@ -45,14 +49,34 @@ class Reporter:
             yield Bar(progress, progress.add_task(title, total=total, status=""))
 
 
-class Bar:
-    """One running progress bar."""
+class PlainLines:
+    """Progress without a terminal: a line a minute, with the time left."""
 
-    def __init__(self, progress: Progress | None, task: TaskID | None) -> None:
-        self._progress, self._task = progress, task
+    def __init__(self, reporter: Reporter, title: str, total: int) -> None:
+        self._reporter, self._title, self._total = reporter, title, total
+        self._start = self._last = perf_counter()
+        self._done = 0
+
+    def advance(self, amount: int, status: str) -> None:
+        self._done += amount
+        now = perf_counter()
+        if now - self._last >= SECONDS_BETWEEN_LINES and self._done < self._total:
+            self._last = now
+            left = human_seconds((now - self._start) / self._done * (self._total - self._done))
+            done = f"{self._title} {self._done}/{self._total}"
+            self._reporter.say("  ".join(part for part in (done, status, t(f"剩余约 {left}", f"about {left} left")) if part))
+
+
+class Bar:
+    """One running progress bar, or plain lines instead."""
+
+    def __init__(self, progress: Progress | None, task: TaskID | None, lines: PlainLines | None = None) -> None:
+        self._progress, self._task, self._lines = progress, task, lines
 
     def advance(self, amount: int = 1, status: str | None = None) -> None:
         """More is done; ``status`` is shown behind the bar."""
+        if self._lines is not None:
+            self._lines.advance(amount, status or "")
         if self._progress is not None and self._task is not None:
             fields = {} if status is None else {"status": status}
             self._progress.update(self._task, advance=amount, **fields)  # type: ignore[arg-type]
