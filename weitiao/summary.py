@@ -47,7 +47,7 @@ def score_cell(metric: dict[str, Any] | None) -> str:
 
 def printed(table: Table) -> str:
     """A table as plain text."""
-    console = Console(width=110, color_system=None, force_terminal=False, markup=False, emoji=False)
+    console = Console(width=130, color_system=None, force_terminal=False, markup=False, emoji=False)
     with console.capture() as capture:
         console.print(table)
     return capture.get().rstrip()
