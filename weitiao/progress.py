@@ -97,8 +97,3 @@ def human_seconds(number: float) -> str:
         return f"{number:.1f} s" if number < 10 else f"{number:.0f} s"
     minutes, seconds = divmod(round(number), 60)
     return f"{minutes} min {seconds} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def is_interactive() -> bool:
-    """Whether someone sits at the terminal."""
-    return sys.stderr.isatty()

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 
 from weitiao.config import ClassificationTask, DataConfig
 from weitiao.data.render import ChatEncoder
-from weitiao.language import t
 from weitiao.records import Encoded, Example, Message
 
 TEMPLATES = {
@@ -94,12 +93,3 @@ class Prompt:
     def was_shortened(self) -> bool:
         """Whether part of the document was left out."""
         return self.tokens_before > len(self.ids)
-
-
-def describe(config: ClassificationTask) -> str:
-    """The task in a few words, for the report."""
-    return (
-        t("文本分类", "text classification")
-        if config.labels is None
-        else t(f"文本分类（{len(config.labels)} 类）", f"text classification ({len(config.labels)} labels)")
-    )
