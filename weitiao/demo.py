@@ -1,5 +1,6 @@
 """`weitiao demo`: the main path on the built-in model and data, with one method or with all of them side by side."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -35,22 +36,11 @@ def run_all(overrides: Sequence[str], quiet: bool) -> list[Run]:
     runs = []
     for i, method in enumerate(METHODS):
         only_once = [] if i == 0 else ["evaluate.baselines=false", "evaluate.before=false"]
-        config = demo_config(method, [*only_once, *overrides])  # wrong overrides show before anything runs
-        before = set(_run_folders(config))
-        command = [
-            sys.executable,
-            "-m",
-            "weitiao",
-            "--lang",
-            current(),
-            "train",
-            str(demo_file(method)),
-            *only_once,
-            *overrides,
-            "--json",
-            *(["-q"] if quiet else []),
-        ]
-        done = subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
+        name = demo_config(method, overrides).name  # wrong overrides show before anything runs
+        own_name = [] if name is None else [f"name={name}-{method}"]
+        command = [sys.executable, "-m", "weitiao", "--lang", current(), "train", str(demo_file(method)), "--json"]
+        command += [*(["-q"] if quiet else []), *only_once, *overrides, *own_name]
+        done = subprocess.run(command, stdout=subprocess.PIPE, check=False)
         if done.returncode == 130:
             raise KeyboardInterrupt
         if done.returncode == UserError.exit_code:
@@ -59,13 +49,8 @@ def run_all(overrides: Sequence[str], quiet: bool) -> list[Run]:
             )
         if done.returncode:
             raise RunError(t(f"方法 {method} 失败，原因见上", f"method {method} failed, for the reason above"))
-        (new,) = set(_run_folders(config)) - before
-        runs.append(Run.open(new))
+        runs.append(Run.open(json.loads(done.stdout)["run"]))
     return runs
-
-
-def _run_folders(config: RunConfig) -> list[Path]:
-    return [path.parent for path in Path(config.runs).glob("*/run.json")]
 
 
 def methods_summary(runs: Sequence[Run]) -> list[dict[str, Any]]:
@@ -91,11 +76,11 @@ def methods_table(runs: Sequence[Run]) -> str:
         title=t(f"三种方法，测试集 n={n}，方括号为 95% 区间", f"the methods, test split n={n}, 95 % intervals in brackets"),
         title_justify="left",
     )
-    columns = [
-        (t("方法", "method"), t("准确率", "accuracy"), t("宏平均 F1", "macro F1"), t("训练参数", "trained"), t("训练时间", "time"),
-         t("词元/秒", "tokens/s"), t("内存峰值", "peak memory"), t("结果大小", "result"))
-    ]  # fmt: skip
-    for i, title in enumerate(columns[0]):
+    titles = (
+        t("方法", "method"), t("准确率", "accuracy"), t("宏平均 F1", "macro F1"), t("训练参数", "trained"), t("训练时间", "time"),
+         t("词元/秒", "tokens/s"), t("内存峰值", "peak memory"), t("结果大小", "result"),
+    )  # fmt: skip
+    for i, title in enumerate(titles):
         table.add_column(title, justify="left" if i == 0 else "right")
     for row in rows:
         training = row["training"]
