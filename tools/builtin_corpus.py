@@ -23,7 +23,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from builtin_sources import HELP, SOURCES, Source, archive_members, archive_version, find_archive, read_member
+from builtin_sources import HELP, SOURCES, Source, archive_members, archive_version, find_archive, read_member, to_simplified
 
 GRAM = 5  # characters; the unit of both the filter and the check
 FILTER_CONTAINMENT = 0.6  # share of a row's 5-grams in one paragraph; stricter than the check, so the check has a margin
@@ -144,6 +144,8 @@ class Builder:
         for path, data in archive_members(archive, source.pattern):
             page = path.split("/text/")[-1]
             for document in read_member(source.kind, data):
+                if source.traditional:
+                    document = [to_simplified(paragraph) for paragraph in document]
                 if source.name == HELP:
                     found = page_splits(document, self.splits)
                     if found["test"] or found["dev"]:
@@ -236,7 +238,14 @@ def write_documents(path: Path, documents: Sequence[tuple[str, str]]) -> None:
     path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
 
 
-IN_DOMAIN = ("libreoffice-help", "libreoffice-l10n-zh-cn (strings)", "libreoffice-l10n-zh-cn (commands)", "topic data (train rows)")
+IN_DOMAIN = (
+    "libreoffice-help",
+    "libreoffice-l10n-zh-cn (strings)",
+    "libreoffice-l10n-zh-cn (commands)",
+    "libreoffice-help (Traditional)",
+    "libreoffice-l10n-zh-tw (strings)",
+    "topic data (train rows)",
+)
 IN_DOMAIN_COPIES = 3
 """How often the text of the built-in task's own field stands in an epoch: it is 17 % of the text and what the model will be tuned on. Four
 passes over repeated text cost little (Muennighoff et al. 2023, arXiv:2305.16264)."""

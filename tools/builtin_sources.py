@@ -15,9 +15,11 @@ import subprocess
 import tarfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from html.parser import HTMLParser
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 UI_DOCUMENT_CHARS = 1000  # strings of one user-interface module are grouped into documents of this size
 HELP = "libreoffice-help"
@@ -27,7 +29,11 @@ CHINESE = r"\u3400-\u9fff\uff00-\uffef\u3000-\u303f"
 
 @dataclass(frozen=True)
 class Source:
-    """Where one part of the text comes from; ``pattern`` selects archive members, ``limit`` caps training characters."""
+    """Where one part of the text comes from.
+
+    ``pattern`` selects archive members, ``limit`` caps training characters, ``traditional`` marks text in Taiwan's script and wording,
+    which is converted to that of the mainland.
+    """
 
     name: str
     package: str
@@ -35,6 +41,7 @@ class Source:
     pattern: str
     licence: str
     limit: int = 10**9
+    traditional: bool = False
 
 
 def _interface(package: str, licence: str, kind: str = "mo", pattern: str = r"zh_CN/LC_MESSAGES/.*\.mo$") -> Source:
@@ -101,7 +108,26 @@ SOURCES = (
     Source("manpages-zh", "manpages-zh", "man", r"man/zh_CN/man\d/.*\.gz$", "GFDL-1.2-or-later, no invariants"),
     Source("fortunes-zh (poems)", "fortunes-zh", "fortune", r"fortunes/(tang300|song100)$", "GPL-3.0-or-later"),
     Source("chinese-poetry", "chinese-poetry", "poetry", POETRY, "MIT", 380_000),
+    Source("libreoffice-help (Traditional)", "libreoffice-help-zh-tw", "html", r"help/zh-TW/text/.*\.html$", "MPL-2.0", traditional=True),
+    Source("libreoffice-l10n-zh-tw (strings)", "libreoffice-l10n-zh-tw", "mo", r"zh_TW/LC_MESSAGES/.*\.mo$", "MPL-2.0", traditional=True),
 )
+TERMS = {"儲存格": "單元格", "試算表": "電子表格", "簡報": "演示文稿", "預設": "默認"}
+"""Words of the office suite that differ between Taiwan and the mainland and that OpenCC's general dictionary does not know."""
+
+
+def to_simplified(text: str) -> str:
+    """Taiwan's Chinese in the script and wording of the mainland (OpenCC ``tw2sp`` after ``TERMS``)."""
+    for taiwan, mainland in TERMS.items():
+        text = text.replace(taiwan, mainland)
+    converted: str = _converter().convert(text)
+    return converted
+
+
+@cache
+def _converter() -> Any:
+    import opencc
+
+    return opencc.OpenCC("tw2sp")
 
 
 # ---------------------------------------------------------------- reading archives
