@@ -13,12 +13,12 @@ import typer
 
 from weitiao import __version__, language
 from weitiao.errors import DataError, UsageError, UserError, WeitiaoError
-from weitiao.interrupts import Interrupts, was_terminated
+from weitiao.interrupts import Interrupts
 from weitiao.language import system_cause, t, visible
 from weitiao.terminal import json_line, prepare_streams, print_out
 from weitiao.usage import Command, Commands, UsageFault, usage_error
 
-INTERRUPTED, TERMINATED = 130, 143
+INTERRUPTED = 130
 
 
 def _language_first(arguments: Sequence[str]) -> list[str]:
@@ -309,13 +309,13 @@ def schema(_as_json: Json = False) -> None:
 
 
 def main() -> None:
-    """Run the command line. Exit codes: 0 done, 1 the run failed, 2 the input is wrong, 130 interrupted, 143 ended by SIGTERM."""
+    """Run the command line. Exit codes: 0 done, 1 the run failed, 2 the input is wrong, 130 interrupted (Ctrl-C or SIGTERM)."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # set, so that the tokenizer does not warn about forks it never sees
     prepare_streams()
     interrupts = Interrupts()
     code = run_command(sys.argv[1:])
     interrupts.ignore()
-    sys.exit(TERMINATED if code == INTERRUPTED and was_terminated() else code)
+    sys.exit(code)
 
 
 def run_command(arguments: Sequence[str]) -> int:

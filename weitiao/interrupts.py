@@ -7,12 +7,6 @@ import time
 from types import FrameType
 
 _HANDLED = (signal.SIGINT, signal.SIGTERM)
-_received: list[int] = []
-
-
-def was_terminated() -> bool:
-    """Whether the first request to end was a SIGTERM (`kill`, a container that is stopped) rather than Ctrl-C."""
-    return _received[:1] == [signal.SIGTERM]
 
 
 class Interrupts:
@@ -24,8 +18,7 @@ class Interrupts:
             if signal.getsignal(number) != signal.SIG_IGN:  # as a shell sets it for its background jobs
                 signal.signal(number, self._raise)
 
-    def _raise(self, number: int, _frame: FrameType | None) -> None:
-        _received.append(number)
+    def _raise(self, _number: int, _frame: FrameType | None) -> None:
         now = time.monotonic()
         if now - self._last > 2:
             self._last = now
@@ -59,7 +52,6 @@ class StopRequest:
             signal.signal(number, handler)  # type: ignore[arg-type]  # what getsignal gave
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:
-        _received.append(number)
         if self.made and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.made = True

@@ -1,6 +1,7 @@
 """The run folder: the only product of a run, and a contract that other programs read (docs/en/run-folder.md)."""
 
 import errno
+import glob
 import itertools
 import json
 import os
@@ -19,9 +20,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import psutil
 from filelock import FileLock, Timeout
 
-from weitiao import __version__
+from weitiao import __version__, storage
 from weitiao.config import RunConfig, load_config
 from weitiao.errors import ConfigError, DataError, UsageError
 from weitiao.language import system_cause, t
@@ -53,8 +55,10 @@ class Run:
         parent = Path(config.runs)
         draft = parent / f".{name[:80]}.{os.getpid()}.tmp"
         try:
+            shutil.rmtree(draft, ignore_errors=True)
+            remove_abandoned(parent, name)
             for folder in ("data", "evaluation", "checkpoints"):
-                (draft / folder).mkdir(parents=True, exist_ok=True)
+                storage.disk.make_folder(draft / folder)
             run = cls(draft, {})
             write_text(draft / "config.yaml", config.with_absolute_paths().as_yaml())
             run.update(
@@ -92,7 +96,8 @@ class Run:
                     raise FileExistsError(path)
                 self.record["name"] = path.name
                 write_json(self.path / "run.json", self.record)
-                os.rename(self.path, path)
+                storage.disk.replace(self.path, path)
+                storage.disk.sync_folder(path.parent)
             except OSError as error:
                 if not isinstance(error, FileExistsError) and error.errno != errno.ENOTEMPTY:
                     raise
@@ -217,6 +222,14 @@ def config_to_train(path: Path | None, overrides: Sequence[str], resume: Path | 
     return config.model_copy(update={"name": folder.name, "runs": str(folder.parent)})
 
 
+def remove_abandoned(parent: Path, name: str) -> None:
+    """Remove what processes that died left of a folder that they were making."""
+    for draft in parent.glob(f".{glob.escape(name[:80])}.*.tmp"):
+        number = draft.name.split(".")[-2]
+        if number.isdecimal() and not psutil.pid_exists(int(number)):
+            storage.disk.remove_folder(draft)
+
+
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
     """Ctrl-C and `kill` have no effect within the block (only the main thread can receive them)."""
@@ -239,8 +252,6 @@ def versions() -> dict[str, str]:
 
 def hardware(device: str, gpu: str | None) -> dict[str, Any]:
     """The machine, as far as it decides speed."""
-    import psutil
-
     name = platform.processor()
     if sys.platform == "linux":
         found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace"))

@@ -49,19 +49,24 @@ class Workshop:
         self.folder = find_model(self.config.model)
         self.device = choose_device(self.config.model)
         self.dtype = choose_precision(self.config.model, self.device)
-        # A method that does not fit the model says so now.
-        shape = apply_method(without_weights(self.folder, self.has_score_head), self.config.method)
-        self.trained_elements = count_parameters(p for p in shape.parameters() if p.requires_grad)
-        self.all_elements = count_parameters(shape.parameters())
+        shape = self._shape(num_labels=2)  # a method that does not fit the model says so now, before the data are read
         self.encoder = ChatEncoder(load_tokenizer(self.folder), str(self.folder.path))
         self.data = prepare(self.config, self.encoder, self.folder.config)
         self._require_validation_rows()
+        if self.has_score_head and self.data.task:
+            shape = self._shape(len(self.data.task.labels))
+        self.trained_elements = count_parameters(p for p in shape.parameters() if p.requires_grad)
+        self.all_elements = count_parameters(shape.parameters())
         storage.require_space(Path(self.config.runs), self.disk_bytes())
 
     @property
     def has_score_head(self) -> bool:
         """Whether the result scores labels rather than writing them."""
         return self.config.method.kind == "head" and self.config.task.kind == "classification"
+
+    def _shape(self, num_labels: int) -> nn.Module:
+        """The model with the method applied, without numbers."""
+        return apply_method(without_weights(self.folder, num_labels if self.has_score_head else None), self.config.method)
 
     def _require_validation_rows(self) -> None:
         """Settings that look at validation rows must not be without effect. Raises ConfigError."""

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import sys
 import tempfile
@@ -269,3 +270,91 @@ ERRORS = (errno.ENOSPC, errno.EIO, errno.EINTR)
 def scratch() -> Path:
     """A new folder for a programme."""
     return Path(tempfile.mkdtemp(prefix="weitiao-faults-"))
+
+
+class Volatile(Counting):
+    """A disk whose power fails at a call: what was not synced is torn, renames and removals that no folder sync made durable may be undone.
+
+    ``draw`` decides how much survives of each. Files that libraries wrote past the seam count as not synced until they are.
+    """
+
+    def __init__(self, at: int, draw: random.Random) -> None:
+        super().__init__(at)
+        self.draw = draw
+        self.synced: dict[Path, int] = {}  # length of a file that is surely on the disk
+        self.pending: list[tuple[str, Path, Path | None, Path | None]] = []  # (what, where, from, what stood there before)
+        self.trash = Path(tempfile.mkdtemp(prefix="weitiao-trash-"))
+
+    def sync(self, file):
+        super().sync(file)
+        path = Path(file.name)
+        self.synced[path] = path.stat().st_size
+
+    def sync_folder(self, folder):
+        super().sync_folder(folder)
+        self.pending = [entry for entry in self.pending if entry[1].parent != folder]
+
+    def replace(self, source, target):
+        former = None
+        if target.is_file():
+            former = self._bin()
+            shutil.copy(target, former)
+        super().replace(source, target)
+        for path in [p for p in self.synced if p == source or source in p.parents]:
+            self.synced[target / path.relative_to(source)] = self.synced.pop(path)
+        self.pending.append(("renamed", target, source, former))
+
+    def remove_file(self, path):
+        if path.exists():
+            former = self._bin()
+            shutil.copy(path, former)
+            super().remove_file(path)
+            self.pending.append(("removed", path, None, former))
+        else:
+            super().remove_file(path)
+
+    def remove_folder(self, path):
+        former = self._bin()
+        shutil.copytree(path, former)
+        super().remove_folder(path)
+        self.pending.append(("removed", path, None, former))
+
+    def _bin(self) -> Path:
+        return self.trash / str(len(list(self.trash.iterdir())))
+
+    def trouble(self) -> None:
+        self._tear()
+        for what, path, source, former in reversed(self.pending[self.draw.randint(0, len(self.pending)) :]):
+            if what == "renamed" and path.exists() and source is not None and source.parent.is_dir():
+                os.rename(path, source)
+            if former is not None and not path.exists() and path.parent.is_dir():
+                (shutil.copytree if former.is_dir() else shutil.copy)(former, path)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def _tear(self) -> None:
+        """Lose some, all or none of what was not synced of each file that this process may have written."""
+        for path in [p for p in self.root.rglob("*") if p.is_file() and p.stat().st_mtime_ns >= self.born]:
+            safe, size = self.synced.get(path, 0), path.stat().st_size
+            if path not in self.synced and ".tmp" not in str(path) and path.name != "metrics.jsonl":
+                continue  # a copy of a folder that was synced under another name, or a lock
+            if size > safe and (how := self.draw.choice(("keep", "cut", "zero"))) != "keep":
+                with path.open("rb+") as file:
+                    kept = self.draw.randint(safe, size)
+                    file.truncate(kept)
+                    if how == "zero":
+                        file.truncate(size)
+
+    root: Path = Path()
+    born: int = 0
+
+
+def powered(scene: Scene, at: int, draw: random.Random, work: Callable[[], object]) -> Callable[[], object]:
+    """``work`` on a disk whose power fails at a call."""
+
+    def run() -> object:
+        disk = Volatile(at, draw)
+        disk.root, disk.born = scene.folder / "runs", time.time_ns()
+        storage.disk = disk
+        return work()
+
+    return run

@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness import BRIEF, ERRORS, KINDS, Dying, Failing, Scene, child, count_calls, kill_after, result, save_windows, scratch, with_disk
+from harness import BRIEF, ERRORS, KINDS, Dying, Failing, Scene, child, count_calls, kill_after, powered, result, save_windows, scratch, with_disk
 
 from weitiao import storage
 from weitiao.finetune import finetune
@@ -205,9 +205,30 @@ def _means_the_same(folder: Path) -> bool:
     return True
 
 
+def power(scene: Scene, faults: int, seed: int) -> Tally:
+    """The power fails at a call inside a save: what was not synced is torn or gone. Half of the faults walk through the calls of one save,
+    half are drawn from all saves."""
+    tally, draw = Tally("power loss", seed), random.Random(seed)
+    kinds = list(KINDS)
+    windows = {kind: save_windows(scene, kind, f"windows-power-{kind}") for kind in kinds}
+    for number in range(faults):
+        kind, name = kinds[number % len(kinds)], f"power-{number}"
+        inside = windows[kind]
+        one_save = inside[len(inside) // 2 :][:90]
+        at = one_save[number // len(kinds) % len(one_save)] if number % 2 else draw.choice(inside)
+        code = child(powered(scene, at, draw, lambda: finetune(scene.config(kind, name))))  # noqa: B023 - runs before the next turn
+        draw.random()  # the child drew from a copy
+        tally.faults += 1
+        if code != -signal.SIGKILL:
+            tally.failures.append(f"{kind}: ended with {code} before call {at}")
+        else:
+            go_on(tally, scene, kind, name, f"{kind}: power lost at call {at}")
+    return tally
+
+
 def terminate(scene: Scene, faults: int, seed: int) -> Tally:
-    """SIGTERM at a random time: it ends within 30 s (while training after the step in hand, saved; else at once), then goes on to the same
-    result."""
+    """SIGTERM at a random time: it ends within 30 s (while training after the step in hand, saved; else at once), then goes on to the
+    same result."""
     tally, draw = Tally("SIGTERM", seed), random.Random(seed)
     kinds = list(KINDS)
     for number in range(faults):
@@ -306,6 +327,7 @@ PROGRAMMES: dict[str, tuple[Callable[[Scene, int, int], Tally], int]] = {
     "kill": (kill, 1000),
     "disk": (disk_errors, 12_000),
     "damage": (damage, 5000),
+    "power": (power, 3000),
     "term": (terminate, 100),
     "nan": (not_finite, 1000),
 }
