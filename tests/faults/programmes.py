@@ -15,7 +15,22 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness import BRIEF, ERRORS, KINDS, Dying, Failing, Scene, child, count_calls, kill_after, powered, result, save_windows, scratch, with_disk
+from harness import (
+    BRIEF,
+    ERRORS,
+    KINDS,
+    Dying,
+    Failing,
+    Scene,
+    child,
+    count_calls,
+    kill_after,
+    powered,
+    result,
+    save_windows,
+    scratch,
+    with_disk,
+)
 
 from weitiao import storage
 from weitiao.finetune import finetune
