@@ -1,8 +1,6 @@
 """The command line: one command, one public function. Results go to standard output, progress to standard error."""
 
 import contextlib
-import csv
-import io
 import json
 import os
 import sys
@@ -15,8 +13,9 @@ import typer
 
 from weitiao import __version__, language
 from weitiao.errors import DataError, UsageError, UserError, WeitiaoError
+from weitiao.interrupts import Interrupts
 from weitiao.language import system_cause, t, visible
-from weitiao.terminal import Interrupts, json_line, prepare_streams, print_out
+from weitiao.terminal import json_line, prepare_streams, print_out
 from weitiao.usage import Command, Commands, UsageFault, usage_error
 
 INTERRUPTED = 130
@@ -111,11 +110,11 @@ def _write(path: Path, text: str) -> None:
         raise DataError(str(path), system_cause(error), t("用 --out 换一个位置", "choose another place with --out")) from None
 
 
-def _train(config: Any, quiet: bool) -> Any:
+def _train(config: Any, quiet: bool, fresh: bool = False, allow_changes: bool = False) -> Any:
     from weitiao.finetune import finetune
     from weitiao.progress import Reporter
 
-    return finetune(config, Reporter(quiet))
+    return finetune(config, Reporter(quiet), fresh=fresh, allow_changes=allow_changes)
 
 
 @app.command(
@@ -181,17 +180,34 @@ def check(config: Annotated[Path, typer.Argument(help="YAML")], overrides: Overr
     _emit(as_json, result, lambda: check_text(result))
 
 
-@app.command(cls=Command, help=t("训练：按配置从数据走到报告。", "Train: from data to report as the configuration says."))
+@app.command(
+    cls=Command,
+    help=t(
+        "训练：按配置从数据走到报告。同名的运行若被中断过，就从最新的检查点继续。",
+        "Train: from data to report as the configuration says. A run of that name that was interrupted goes on from its newest checkpoint.",
+    ),
+)
 def train(
-    config: Annotated[Path, typer.Argument(help="YAML")],
+    config: Annotated[Path | None, typer.Argument(help="YAML")] = None,
     overrides: Overrides = None,
+    resume: Annotated[
+        Path | None, typer.Option("--resume", help=t("继续这个运行文件夹（不用给配置）", "go on with this run folder (no YAML needed)"))
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help=t("重新开始；旧文件夹改名保留", "start over; the old folder is kept under another name"))
+    ] = False,
+    allow: Annotated[
+        bool, typer.Option("--allow", help=t("配置或数据变了也继续", "go on although configuration or data have changed"))
+    ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    from weitiao.config import load_config
+    from weitiao.run import config_to_train
     from weitiao.summary import run_summary, run_table
 
-    run = _train(load_config(config, overrides or ()), quiet)
+    if fresh and resume is not None:
+        raise UsageError("--fresh", t("不能与 --resume 同用", "does not go with --resume"), t("去掉其中一个", "leave one of them out"))
+    run = _train(config_to_train(config, overrides or (), resume), quiet, fresh, allow)
     _emit(as_json, run_summary(run), lambda: run_table(run))
 
 
@@ -227,7 +243,7 @@ def predict(
     quiet: Quiet = False,
 ) -> None:
     from weitiao.data.read import FORMATS
-    from weitiao.inference import Tuned, json_lines, predict_file
+    from weitiao.inference import Tuned, as_csv, json_lines, predict_file
     from weitiao.inference import predict as answer
     from weitiao.progress import Reporter
 
@@ -241,7 +257,7 @@ def predict(
     if not is_file:
         (one,) = answer(tuned, [text], Reporter(quiet=True))
         if out is not None:
-            _write(out, _as_csv([one.as_dict()]) if out.suffix == ".csv" else json_lines([one.as_dict()]))
+            _write(out, as_csv([one.as_dict()]) if out.suffix == ".csv" else json_lines([one.as_dict()]))
         _emit(as_json, one.as_dict(), lambda: f"{one.label}  {one.probability:.3f}")
         return
     rows = list(predict_file(tuned, Path(text), Reporter(quiet)))
@@ -250,7 +266,7 @@ def predict(
         print_out(json_lines(rows))
         return
     if out is not None:
-        _write(out, _as_csv(rows) if out.suffix == ".csv" else json_lines(rows))
+        _write(out, as_csv(rows) if out.suffix == ".csv" else json_lines(rows))
     value = {"rows": len(rows), "failed": failed, "out": None if out is None else str(out)} | ({} if out else {"predictions": rows})
     _emit(
         as_json,
@@ -267,18 +283,6 @@ def _check_predictions_target(out: Path, source: Path | None) -> None:
     if source is not None and out.is_file() and out.samefile(source):
         cause = t("结果文件就是数据文件", "the result file is the data file")
         raise DataError(str(out), cause, t("用 --out 换个名字", "choose another name with --out"))
-
-
-def _as_csv(rows: list[dict[str, Any]]) -> str:
-    """Rows as CSV with a BOM (for Excel); cells that a spreadsheet would run as a formula are quoted with an apostrophe."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(names)
-    for row in rows:
-        cells = ["" if row.get(name) is None else str(row[name]) for name in names]
-        writer.writerow([f"'{cell}" if cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell for cell in cells])
-    return "\ufeff" + buffer.getvalue()
 
 
 @app.command(cls=Command, help=t("重新生成一次运行的报告。", "Make the report of a run again."))
@@ -305,7 +309,7 @@ def schema(_as_json: Json = False) -> None:
 
 
 def main() -> None:
-    """Run the command line. Exit codes: 0 done, 1 the run failed, 2 the input is wrong, 130 interrupted."""
+    """Run the command line. Exit codes: 0 done, 1 the run failed, 2 the input is wrong, 130 interrupted (Ctrl-C or SIGTERM)."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # set, so that the tokenizer does not warn about forks it never sees
     prepare_streams()
     interrupts = Interrupts()

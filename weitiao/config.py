@@ -188,6 +188,17 @@ class SftObjective(Part):
     kind: Literal["sft"] = "sft"
 
 
+class CheckpointConfig(Part):
+    """When training is saved so that it can go on after an interruption, and how many of these checkpoints are kept."""
+
+    every_minutes: Annotated[Number, Field(gt=0)] = 10.0
+    """Save when this much time has passed since the last save. Also saved: when the run is asked to stop."""
+    every_steps: Annotated[Whole, Field(ge=1)] | None = None
+    """Save also at every so many optimiser steps."""
+    keep: Annotated[Whole, Field(ge=1)] = 2
+    """How many of the newest are kept while training (the best weights are kept besides). When the run is finished only the best remain."""
+
+
 class TrainConfig(Part):
     """How long, in what portions, and when to stop."""
 
@@ -205,6 +216,7 @@ class TrainConfig(Part):
     """Stop after this many validations without a better result. Absent: train to the end. The best weights are kept either way."""
     best_by: Literal["accuracy", "macro_f1", "loss"] | None = None
     """The validation metric that decides which weights are kept. Absent: macro_f1 for classification, loss for text."""
+    checkpoint: CheckpointConfig = CheckpointConfig()
 
 
 class OptimConfig(Part):

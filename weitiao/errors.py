@@ -8,9 +8,12 @@ WeitiaoError
 │   ├── ModelError (ValueError)
 │   └── DiskSpaceError (OSError)
 └── RunError (exit code 1)         the run failed
+    ├── DamagedError (ValueError)
     ├── NonFiniteError (ArithmeticError)
     └── OutOfMemoryError (MemoryError)
 """
+
+from pathlib import Path
 
 from weitiao.language import t
 
@@ -54,6 +57,14 @@ class DiskSpaceError(UserError, OSError):
 
 class RunError(WeitiaoError):
     """The run failed after its input was accepted."""
+
+
+class DamagedError(RunError, ValueError):
+    """A checkpoint on disk is not what its manifest says. ``cause`` says of which file and why."""
+
+    def __init__(self, path: Path, cause: str) -> None:
+        self.path, self.cause = path, cause
+        super().__init__(f"{path}: {cause}")
 
 
 class NonFiniteError(RunError, ArithmeticError):

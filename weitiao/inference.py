@@ -1,5 +1,7 @@
 """After a run: judge its model on other rows, and predict labels of new texts."""
 
+import csv
+import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -220,3 +222,15 @@ def evaluate(run: Path | str | Tuned, data: Path | str | None = None, reporter: 
 def json_lines(values: Iterable[dict[str, Any]]) -> str:
     """One JSON object a line."""
     return "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values)
+
+
+def as_csv(rows: list[dict[str, Any]]) -> str:
+    """Rows as CSV with a BOM (for Excel); cells that a spreadsheet would run as a formula are quoted with an apostrophe."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(names)
+    for row in rows:
+        cells = ["" if row.get(name) is None else str(row[name]) for name in names]
+        writer.writerow([f"'{cell}" if cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell for cell in cells])
+    return "\ufeff" + buffer.getvalue()

@@ -1,27 +1,36 @@
 """The run folder: the only product of a run, and a contract that other programs read (docs/en/run-folder.md)."""
 
+import errno
+import glob
+import itertools
 import json
 import os
 import platform
 import re
+import shutil
 import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
+from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from weitiao import __version__
+import psutil
+from filelock import FileLock, Timeout
+
+from weitiao import __version__, storage
 from weitiao.config import RunConfig, load_config
-from weitiao.errors import ConfigError, DataError
+from weitiao.errors import ConfigError, DataError, UsageError
 from weitiao.language import system_cause, t
-from weitiao.storage import append_json_line, write_json, write_json_lines, write_text
+from weitiao.storage import append_json_line, exists, write_json, write_json_lines, write_text
 
 SCHEMA = 1
+METRICS = "metrics.jsonl"
 
 
 class Run:
@@ -31,64 +40,103 @@ class Run:
         self.path, self.record = path, record
         self._clock = time.monotonic()
 
-    @staticmethod
-    def require_free_name(config: RunConfig) -> None:
-        """Raise ConfigError, before any work is done, if the folder of a named run exists."""
-        if config.name is not None and os.path.exists(path := Path(config.runs) / config.name):  # a name too long is no folder yet
-            raise _taken(path)
+    @cached_property
+    def _lock(self) -> FileLock:
+        return FileLock(self.path / "checkpoints" / ".lock")
 
     @classmethod
     def create(cls, config: RunConfig) -> "Run":
-        """A new folder with its config and a record in state `running`. Raises ConfigError when the name is taken or the place is not
-        writable."""
+        """A new folder, locked, with its config and a record in state `running`; it appears with both in it or not at all.
+
+        Raises ConfigError when the name is taken or the place is not writable.
+        """
         started = datetime.now(timezone.utc)
         name = config.name or f"{config.task.kind}-{config.method.kind}-{started:%Y%m%d-%H%M%S}"
-        path = Path(config.runs) / name
-        number = 1
-        while True:
+        parent = Path(config.runs)
+        draft = parent / f".{name[:80]}.{os.getpid()}.tmp"
+        try:
+            shutil.rmtree(draft, ignore_errors=True)
+            remove_abandoned(parent, name)
+            for folder in ("data", "evaluation", "checkpoints"):
+                storage.disk.make_folder(draft / folder)
+            run = cls(draft, {})
+            write_text(draft / "config.yaml", config.with_absolute_paths().as_yaml())
+            run.update(
+                schema=SCHEMA,
+                id=f"{started:%Y%m%dT%H%M%S}-{os.urandom(4).hex()}",
+                name=name,
+                state="running",
+                created=started.isoformat(timespec="seconds"),
+                ended=None,
+                error=None,
+                versions=versions(),
+                seed=config.seed,
+                task=config.task.kind,
+                method=config.method.kind,
+                objective=config.objective.kind,
+                seconds={},
+            )
+            run._settle(parent / name, may_number=config.name is None)
+            return run.locked()
+        except OSError as error:
+            shutil.rmtree(draft, ignore_errors=True)
+            path, elsewhere = parent / name, t("用 runs=别的文件夹", "use runs=ANOTHER_FOLDER")
+            if parent.exists() and not parent.is_dir():
+                raise ConfigError(str(parent), t("不是文件夹", "is not a folder"), elsewhere) from None
+            cause = t(f"建不了文件夹：{system_cause(error)}", f"the folder cannot be made: {system_cause(error)}")
+            raise ConfigError(str(path), cause, elsewhere) from None
+
+    def _settle(self, target: Path, may_number: bool) -> None:
+        """Move the folder to its name, or to the first free ``name-N``. A rename onto a folder with content fails: no two runs get one."""
+        name = target.name
+        for number in itertools.count(1):
+            path = target if number == 1 else target.with_name(f"{name}-{number}")
             try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.mkdir()
-                break
-            except FileExistsError:
-                if not path.parent.is_dir():
-                    elsewhere = t("用 runs=别的文件夹", "use runs=ANOTHER_FOLDER")
-                    raise ConfigError(str(path.parent), t("不是文件夹", "is not a folder"), elsewhere) from None
-                if config.name is not None or not path.is_dir():
-                    raise _taken(path) from None
-                number += 1
-                path = path.with_name(f"{name}-{number}")
+                if exists(path) and not (path.is_dir() and not any(path.iterdir())):
+                    raise FileExistsError(path)
+                self.record["name"] = path.name
+                write_json(self.path / "run.json", self.record)
+                storage.disk.replace(self.path, path)
+                storage.disk.sync_folder(path.parent)
             except OSError as error:
-                raise ConfigError(
-                    str(path),
-                    t(f"建不了文件夹：{system_cause(error)}", f"the folder cannot be made: {system_cause(error)}"),
-                    t("用 runs=别的文件夹", "use runs=ANOTHER_FOLDER"),
-                ) from None
-        for folder in ("data", "evaluation", "checkpoints"):
-            (path / folder).mkdir()
-        run = cls(path, {})
-        write_text(path / "config.yaml", config.with_absolute_paths().as_yaml())
-        run.update(
-            schema=SCHEMA,
-            id=f"{started:%Y%m%dT%H%M%S}-{os.urandom(4).hex()}",
-            name=path.name,
-            state="running",
-            created=started.isoformat(timespec="seconds"),
-            ended=None,
-            error=None,
-            versions=versions(),
-            seed=config.seed,
-            task=config.task.kind,
-            method=config.method.kind,
-            objective=config.objective.kind,
-            seconds={},
-        )
-        return run
+                if not isinstance(error, FileExistsError) and error.errno != errno.ENOTEMPTY:
+                    raise
+                if not may_number:
+                    shutil.rmtree(self.path, ignore_errors=True)
+                    remedy = t("换一个 name=…，或删掉那个文件夹", "choose another name=…, or remove that folder")
+                    raise ConfigError(str(path), t("已经存在", "exists already"), remedy) from None
+            else:
+                self.path = path
+                return
+
+    def locked(self) -> "Run":
+        """The same run, held by this process alone. Raises ConfigError while another one holds it; a process that dies lets go of it."""
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise ConfigError(
+                str(self.path),
+                t("另一个进程正在这个文件夹里运行", "another process is running in this folder"),
+                t("等它结束，或换一个 name=…", "wait for it to end, or choose another name=…"),
+            ) from None
+        return self
+
+    def unlock(self) -> None:
+        """Let go of the folder."""
+        with suppress(OSError):  # the folder was removed meanwhile; Windows removes no open file
+            Path(self._lock.lock_file).unlink()
+        self._lock.release()
 
     @classmethod
     def open(cls, path: Path | str) -> "Run":
         """An existing run folder. Raises DataError when it is none."""
-        path = Path(path)
+        run = cls(Path(path), {})
+        run.reread()
+        return run
+
+    def reread(self) -> None:
+        """Take the record as it is on disk now. Raises DataError."""
+        path = self.path
         try:
             record = json.loads((path / "run.json").read_text(encoding="utf-8"))
             if not isinstance(record, dict) or "state" not in record:
@@ -99,7 +147,7 @@ class Run:
                 t("不是运行文件夹（没有可读的 run.json）", "not a run folder (no readable run.json)"),
                 t("给出 weitiao train 写出的文件夹", "give the folder that weitiao train wrote"),
             ) from None
-        return cls(path, record)
+        self.record = record
 
     @property
     def config(self) -> RunConfig:
@@ -120,19 +168,33 @@ class Run:
         self.update(seconds=seconds | {"total": sum(v for k, v in seconds.items() if k != "total")})
 
     def end(self, state: str, error: BaseException | None = None) -> None:
-        """Close the record: `finished`, `failed` or `interrupted`. A second Ctrl-C does not stop it."""
+        """Close the record (`finished`, `failed` or `interrupted`) and let go of the folder. A second Ctrl-C does not stop it."""
         failure = None if error is None else {"type": type(error).__name__, "message": str(error)}
         with _uninterrupted():
-            self.update(state=state, error=failure, ended=datetime.now(timezone.utc).isoformat(timespec="seconds"))
+            try:
+                self.update(state=state, error=failure, ended=datetime.now(timezone.utc).isoformat(timespec="seconds"))
+            finally:
+                self.unlock()
 
     def log(self, **line: Any) -> None:
         """Add one line to metrics.jsonl."""
-        append_json_line(self.path / "metrics.jsonl", line)
+        append_json_line(self.path / METRICS, line)
+
+    def log_once(self, **line: Any) -> None:
+        """Add a line unless one of the same type and moment (``when``) stands there, as in a run that goes on after an interruption."""
+        path = self.path / METRICS
+        lines = [json.loads(text) for text in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+        if not any(old["type"] == line["type"] and old.get("when") == line["when"] for old in lines):
+            self.log(**line)
 
     def read(self, name: str) -> dict[str, Any]:
         """One JSON file of the folder; empty if it is absent."""
         path = self.path / name
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+    def read_lines(self, name: str) -> list[dict[str, Any]]:
+        """One JSON-lines file of the folder."""
+        return [json.loads(line) for line in (self.path / name).read_text(encoding="utf-8").splitlines()]
 
     def write(self, name: str, value: Mapping[str, Any]) -> None:
         """Write one JSON file of the folder."""
@@ -141,6 +203,31 @@ class Run:
     def write_lines(self, name: str, values: Iterable[Mapping[str, Any]]) -> None:
         """Write one JSON-lines file of the folder."""
         write_json_lines(self.path / name, iter(values))
+
+
+def config_to_train(path: Path | None, overrides: Sequence[str], resume: Path | None = None) -> RunConfig:
+    """The configuration of a YAML file, or (``resume``) that of the run to go on with; either with ``key=value`` overrides. An override in
+    the YAML file's place is taken for what it is. Raises UsageError, ConfigError or DataError."""
+    if resume is None:
+        if path is None:
+            raise UsageError("CONFIG", t("没有给配置文件", "no configuration given"), "weitiao train my.yaml | weitiao train --resume RUN")
+        return load_config(path, overrides)
+    if path is not None and ("=" not in str(path) or path.exists()):
+        remedy = t(
+            "--resume 用的是那次运行自己的配置；要改就写 key=value", "--resume uses the run's own configuration; change it with key=value"
+        )
+        raise UsageError(str(path), t("--resume 不需要配置文件", "--resume takes no configuration file"), remedy)
+    folder = Run.open(resume).path.absolute()
+    config = load_config(folder / "config.yaml", [*([str(path)] if path is not None else []), *overrides])
+    return config.model_copy(update={"name": folder.name, "runs": str(folder.parent)})
+
+
+def remove_abandoned(parent: Path, name: str) -> None:
+    """Remove what processes that died left of a folder that they were making."""
+    for draft in parent.glob(f".{glob.escape(name[:80])}.*.tmp"):
+        number = draft.name.split(".")[-2]
+        if number.isdecimal() and not psutil.pid_exists(int(number)):
+            storage.disk.remove_folder(draft)
 
 
 @contextmanager
@@ -157,11 +244,6 @@ def _uninterrupted() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _taken(path: Path) -> ConfigError:
-    remedy = t("换一个 name=…，或删掉那个文件夹", "choose another name=…, or remove that folder")
-    return ConfigError(str(path), t("已经存在", "exists already"), remedy)
-
-
 def versions() -> dict[str, str]:
     """Versions of what decides a result."""
     packages = {name: metadata.version(name) for name in ("torch", "transformers", "peft", "tokenizers", "scikit-learn")}
@@ -170,8 +252,6 @@ def versions() -> dict[str, str]:
 
 def hardware(device: str, gpu: str | None) -> dict[str, Any]:
     """The machine, as far as it decides speed."""
-    import psutil
-
     name = platform.processor()
     if sys.platform == "linux":
         found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace"))

@@ -1,12 +1,9 @@
-"""Where the program meets its surroundings: signals, and standard streams that may be closed or unable to show Chinese."""
+"""Where the program meets its surroundings: standard streams that may be closed or unable to show Chinese."""
 
 import io
 import json
-import math
 import os
-import signal
 import sys
-import time
 from typing import Any
 
 
@@ -30,25 +27,3 @@ def print_out(text: str) -> None:
 def json_line(value: dict[str, Any]) -> str:
     """One line of JSON that survives any encoding of standard output."""
     return json.dumps(value, ensure_ascii=(sys.stdout.encoding or "").lower().replace("-", "") != "utf8")
-
-
-class Interrupts:
-    """Ctrl-C and, alike, `kill` and a stopped container. One repeated within two seconds says nothing new and must not hit the clean-up."""
-
-    def __init__(self) -> None:
-        self._last = -math.inf
-        for number in (signal.SIGINT, signal.SIGTERM):
-            if signal.getsignal(number) != signal.SIG_IGN:  # as a shell sets it for its background jobs
-                signal.signal(number, self._raise)
-
-    def _raise(self, _signal: int, _frame: object) -> None:
-        now = time.monotonic()
-        if now - self._last > 2:
-            self._last = now
-            raise KeyboardInterrupt
-
-    @staticmethod
-    def ignore() -> None:
-        """From here on the program only ends; an interrupt would show as a traceback of its libraries."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)

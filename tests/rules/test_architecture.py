@@ -19,7 +19,7 @@ LONGEST_FILE, LONGEST_FUNCTION = 400, 60
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("language", "records", "builtin"),
     ("errors",),
-    ("config_io", "storage", "usage", "progress", "terminal"),
+    ("config_io", "storage", "usage", "progress", "terminal", "interrupts"),
     ("config",),
     ("cost", "optim", "run"),
     ("data.csv_rows", "data.json_rows", "data.columns", "data.split", "data.render", "data.batch"),
@@ -28,7 +28,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("model.checkpoint", "methods", "tasks"),
     ("model.result", "data.examples", "evaluate", "train", "report"),
     ("objectives", "course", "prepare", "summary"),
-    ("check", "inference", "demo"),
+    ("check", "inference", "demo", "saves", "workshop"),
+    ("resume", "training"),
     ("finetune",),
     ("cli",),
     ("__main__",),

@@ -1,19 +1,30 @@
-"""Trained weights on disk: checkpoints while training, and the result in the form that transformers and peft load by themselves."""
+"""Trained weights on disk: checkpoints while training, and the result in the form that transformers and peft load by themselves.
+
+A checkpoint is a folder ``step-N`` with a manifest: ``weights.safetensors`` (the trained weights), ``position.json`` and, where training
+can be continued from it, ``moments.safetensors`` (the optimiser's). It holds all that the next step depends on: order of the data,
+dropout and learning rate follow from the seed and the step's number.
+"""
 
 import json
-from collections.abc import Iterable
+import struct
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import nn
 
-from weitiao.errors import ModelError, NonFiniteError
+from weitiao import storage
+from weitiao.errors import DamagedError, ModelError, NonFiniteError
 from weitiao.language import t
 from weitiao.model.heads import has_score_head
+from weitiao.optim import Optimizer
 from weitiao.storage import published_folder, write_json
 
+WEIGHTS, MOMENTS, POSITION = "weights.safetensors", "moments.safetensors", "position.json"
+_DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.float64: "F64"}
 _CARD_KEYS = {"task", "labels", "method", "max_tokens", "base_model"}
 CARD = "weitiao.json"
 """The file in a result folder that says what the model is for."""
@@ -25,18 +36,111 @@ def trained_weights(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def restore(model: nn.Module, weights: dict[str, torch.Tensor]) -> None:
-    """Put trained weights back."""
+    """Put trained weights back, in the model's precision."""
     parameters = dict(model.named_parameters())
     with torch.no_grad():
         for name, value in weights.items():
             parameters[name].copy_(value)
 
 
-def save_checkpoint(folder: Path, weights: dict[str, torch.Tensor], facts: dict[str, Any]) -> None:
-    """Write the trained weights of one step, whole or not at all."""
-    with published_folder(folder) as temporary:
-        save_file(weights, temporary / "weights.safetensors")
-        write_json(temporary / "position.json", facts)
+def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Write a safetensors file through the storage seam, one tensor at a time: no second copy of them all in memory.
+
+    Format: 8 bytes little-endian length of the header, a JSON header (padded with spaces to a multiple of 8) with dtype, shape and byte
+    offsets, then the tensors' bytes in the order of the header. https://github.com/huggingface/safetensors
+    """
+    header, offset = {}, 0
+    for name, tensor in tensors.items():
+        end = offset + tensor.numel() * tensor.element_size()
+        header[name] = {"dtype": _DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [offset, end]}
+        offset = end
+    text = json.dumps(header, ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    with storage.disk.open(path, "wb") as file:
+        storage.disk.write(file, struct.pack("<Q", len(text)) + text)
+        for tensor in tensors.values():
+            flat = tensor.detach().cpu().contiguous().reshape(-1)
+            storage.disk.write(file, flat.view(torch.uint8).numpy().data)
+
+
+def save_checkpoint(
+    folder: Path,
+    weights: Mapping[str, torch.Tensor],
+    position: Mapping[str, Any],
+    moments: Mapping[str, torch.Tensor] | None = None,
+    identity: Mapping[str, str] | None = None,
+) -> None:
+    """Write one step's trained weights and its position, with ``moments`` so that training can go on from it; whole or not at all.
+    ``identity`` goes into the manifest.
+
+    Raises NonFiniteError, before anything is written, if a weight or moment is NaN or infinite, and OSError.
+    """
+    for name, value in (*weights.items(), *(moments or {}).items()):
+        if not torch.isfinite(value).all():
+            raise NonFiniteError(
+                t(f"{name} 含 NaN 或无穷大，不保存检查点", f"{name} holds NaN or infinity; no checkpoint is written of it")
+            )
+    with published_folder(folder, identity) as temporary:
+        write_tensors(temporary / WEIGHTS, weights)
+        if moments is not None:
+            write_tensors(temporary / MOMENTS, moments)
+        write_json(temporary / POSITION, position)
+
+
+def training_state(model: nn.Module, optimizer: Optimizer) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """(weights in float32 where the optimiser keeps them so, moments) by name: what :func:`save_checkpoint` writes of a training."""
+    names = [name for name, p in model.named_parameters() if p.requires_grad]
+    weights = dict(zip(names, (m.detach() for m in optimizer.masters), strict=True))
+    moments = {}
+    for name, master in zip(names, optimizer.masters, strict=True):
+        for key, value in optimizer.adamw.state.get(master, {}).items():
+            moments[f"{name}.{key}"] = value
+    return weights, moments
+
+
+def resume_training(folder: Path, model: nn.Module, optimizer: Optimizer) -> None:
+    """Put a checkpoint's weights and moments into a model and its optimiser. Raises DamagedError where they do not fit."""
+    weights, moments = read_tensors(folder / WEIGHTS), read_tensors(folder / MOMENTS)
+    names = [name for name, p in model.named_parameters() if p.requires_grad]
+    if weights.keys() != set(names) or any(weights[n].shape != m.shape for n, m in zip(names, optimizer.masters, strict=True)):
+        raise DamagedError(folder / WEIGHTS, t("与这次运行的模型不符", "does not fit the model of this run"))
+    with torch.no_grad():
+        for name, working, master in zip(names, optimizer.working, optimizer.masters, strict=True):
+            master.copy_(weights[name])
+            if working is not master:
+                working.copy_(master)
+            state = {key: moments[f"{name}.{key}"].to(master.device) for key in _MOMENTS if f"{name}.{key}" in moments}
+            if state:
+                optimizer.adamw.state[master] = state
+
+
+_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+"""What AdamW keeps for each weight."""
+
+
+def read_position(folder: Path) -> dict[str, Any]:
+    """Where in the training a checkpoint stands. Raises DamagedError."""
+    path = folder / POSITION
+    try:
+        position = json.loads(path.read_text(encoding="utf-8"))
+        numbers = [position["step"]]
+        if position["resumable"]:
+            best, clock = position["best"], position["clock"]
+            numbers += [position["metrics_bytes"], best["step"], best["since"], clock["tokens"], clock["targets"], int(clock["seconds"])]
+            float(best["value"] or 0.0)
+        if not all(type(number) is int and number >= 0 for number in numbers):
+            raise ValueError(numbers)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DamagedError(path, t("没有或读不了", "absent or unreadable")) from error
+    return dict(position)
+
+
+def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a safetensors file. Raises DamagedError."""
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise DamagedError(path, t(f"读不了：{error}", f"cannot be read: {error}")) from error
 
 
 def publish_model(folder: Path, model: Any, tokenizer: Any, card: dict[str, Any]) -> None:

@@ -278,14 +278,16 @@ def load_with_score_head(
     return _load(AutoModelForSequenceClassification, folder, device, dtype, names, fresh=("score.weight",) if fresh else ())
 
 
-def without_weights(folder: ModelFolder, score_head: bool) -> "PreTrainedModel":
-    """The folder's model on torch's meta device: its structure without numbers, in next to no memory. Raises ModelError."""
+def without_weights(folder: ModelFolder, num_labels: int | None) -> "PreTrainedModel":
+    """The folder's model on torch's meta device: its structure without numbers, in next to no memory. ``num_labels``: under a `score` head
+    of so many labels instead of its own head. Raises ModelError."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
-    auto_class: Any = AutoModelForSequenceClassification if score_head else AutoModelForCausalLM
+    auto_class: Any = AutoModelForSequenceClassification if num_labels is not None else AutoModelForCausalLM
+    labels = {} if num_labels is None else {"num_labels": num_labels}
     try:
-        config = AutoConfig.from_pretrained(folder.path, local_files_only=True, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(folder.path, local_files_only=True, trust_remote_code=False, **labels)
         with torch.device("meta"):
             return auto_class.from_config(config)  # type: ignore[no-any-return]
     except Exception as error:

@@ -1,0 +1,30 @@
+"""The fault programmes in short; `make faults` runs them in full."""
+
+import programmes
+import pytest
+from harness import Scene
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
+    return Scene(tmp_path_factory.mktemp("faults"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "faults"), [("kill", 20), ("damage", 100), ("power", 100), ("term", 5), ("nan", 20)])
+def test_programme(scene: Scene, name: str, faults: int) -> None:
+    programme, in_full = programmes.PROGRAMMES[name]
+    tally = programme(scene, faults, seed=1)
+    print(tally)
+    assert tally.faults >= faults
+    assert tally.failures == []
+    assert in_full > faults
+
+
+@pytest.mark.slow
+def test_each_call_to_the_disk_fails_once(scene: Scene) -> None:
+    tally = programmes.disk_errors(scene, 900, seed=1)
+    print(tally)
+    assert tally.notes["ended with 0"] > 30  # a save that fails does not end the run
+    assert tally.notes["ended with 1"] > 10  # a record that cannot be written does
+    assert tally.failures == []

@@ -1,0 +1,366 @@
+"""Going on with an interrupted run: what is allowed, what is refused, and that the result is that of an uninterrupted one."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from weitiao import language, storage
+from weitiao.config import RunConfig, load_config
+from weitiao.errors import ConfigError, DamagedError, DataError, NonFiniteError
+from weitiao.finetune import finetune
+from weitiao.interrupts import StopRequest
+from weitiao.model import checkpoint
+from weitiao.progress import Reporter
+from weitiao.resume import changed_settings
+from weitiao.run import Run, config_to_train
+
+TIMED = {"seconds", "tokens_per_second", "memory_bytes"}
+training = sys.modules["weitiao.training"]
+
+
+@pytest.fixture(autouse=True)
+def _english():
+    language.use("en")
+    yield
+    language.use(None)
+
+
+@pytest.fixture
+def config(tiny_model: Path, small_csv: Path, tmp_path: Path) -> RunConfig:
+    data = tmp_path / "data.csv"
+    shutil.copy(small_csv, data)
+    return RunConfig.model_validate(
+        {
+            "name": "r", "runs": str(tmp_path / "runs"), "model": {"path": str(tiny_model), "precision": "bfloat16", "device": "cpu"},
+            "data": {"train": str(data), "validation_share": 0.2, "test_share": 0.2}, "method": {"kind": "lora", "rank": 4, "dropout": 0.2},
+            "train": {"epochs": 2, "batch_rows": 8, "micro_batch_tokens": 300, "checkpoint": {"every_steps": 2}},
+            "optim": {"learning_rate": 1e-2}, "evaluate": {"baselines": False},
+        }
+    )  # fmt: skip
+
+
+class _Cut(Exception):
+    """Stands for whatever ends a process."""
+
+
+def interrupt(monkeypatch: pytest.MonkeyPatch, after: int, error: BaseException) -> None:
+    """The next training ends with ``error`` after so many steps."""
+    real = training.train
+
+    def train(*arguments, **settings):
+        for step in real(*arguments, **settings):
+            yield step
+            if step.number == after:
+                raise error
+
+    monkeypatch.setattr(training, "train", train)
+
+
+def cut_short(config: RunConfig, monkeypatch: pytest.MonkeyPatch, after: int = 3) -> Path:
+    with monkeypatch.context() as patch:
+        interrupt(patch, after, _Cut("cut"))
+        with pytest.raises(_Cut):
+            finetune(config)
+    return Path(config.runs) / "r"
+
+
+def log(run: Path) -> list[dict]:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [{key: value for key, value in line.items() if key not in TIMED} for line in lines]
+
+
+def weights(run: Path) -> str:
+    return storage.sha256(run / "model" / "adapter_model.safetensors")
+
+
+class _Heard(Reporter):
+    def __init__(self) -> None:
+        super().__init__(quiet=True)
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+
+@pytest.mark.parametrize("after", [1, 2, 5, 9, 10])
+def test_the_result_is_that_of_an_uninterrupted_run(config, monkeypatch, after):
+    whole = finetune(config.model_copy(update={"name": "whole"})).path
+    run = cut_short(config, monkeypatch, after)
+    assert json.loads((run / "run.json").read_text())["state"] == "failed"
+    assert not (run / "model").exists()
+    done = finetune(config)
+    assert done.path == run
+    assert done.record["state"] == "finished"
+    assert [entry["after"] for entry in done.record["resumed"]] == ["failed"]
+    assert weights(run) == weights(whole)
+    assert log(run) == log(whole)
+    assert done.record["training"]["tokens"] == Run.open(whole).record["training"]["tokens"]
+    assert sorted(p.name for p in (run / "checkpoints").iterdir()) == sorted(p.name for p in (whole / "checkpoints").iterdir())
+
+
+def test_what_was_done_is_not_done_again(config, monkeypatch):
+    run = cut_short(config, monkeypatch, 7)
+    before = (run / "evaluation" / "before.json").stat().st_mtime_ns
+    seen = []
+    real = training.train
+
+    def train(model, objective, plan, optimizer, first_step=0):
+        seen.append(first_step)
+        return real(model, objective, plan, optimizer, first_step)
+
+    monkeypatch.setattr(training, "train", train)
+    heard = _Heard()
+    finetune(config, heard)
+    assert seen == [6]
+    assert "going on from the checkpoint of step 6" in heard.said
+    assert (run / "evaluation" / "before.json").stat().st_mtime_ns == before
+
+
+def test_patience_that_had_run_out_is_remembered(config, monkeypatch):
+    patient = config.model_copy(update={"train": config.train.model_copy(update={"patience": 1, "validate_every": 0.2, "epochs": 20.0})})
+    whole = finetune(patient.model_copy(update={"name": "whole"}))
+    assert whole.record["training"]["stopped_early"]
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.modules["weitiao.finetune"], "publish", lambda *_: (_ for _ in ()).throw(_Cut("cut")))
+        with pytest.raises(_Cut):
+            finetune(patient)
+    done = finetune(patient)
+    assert done.record["training"] | {"seconds": 0, "tokens_per_second": 0, "peak_memory_bytes": 0, "checkpoints": 0} == whole.record[
+        "training"
+    ] | {"seconds": 0, "tokens_per_second": 0, "peak_memory_bytes": 0, "checkpoints": 0}
+    assert weights(done.path) == weights(whole.path)
+
+
+def test_a_damaged_checkpoint_is_reported_and_an_earlier_one_used(config, monkeypatch):
+    whole = finetune(config.model_copy(update={"name": "whole"})).path
+    run = cut_short(config, monkeypatch, 7)
+    names = sorted(p.name for p in (run / "checkpoints").glob("step-*"))
+    assert {"step-4", "step-6"} <= set(names)
+    moments = run / "checkpoints" / "step-6" / "moments.safetensors"
+    content = bytearray(moments.read_bytes())
+    content[-1] ^= 1
+    moments.write_bytes(content)
+    heard = _Heard()
+    finetune(config, heard)
+    assert any("step-6/moments.safetensors" in line and "damaged" in line for line in heard.said)
+    assert "going on from the checkpoint of step 4" in heard.said
+    assert weights(run) == weights(whole)
+
+
+def test_a_changed_setting_is_refused_by_name(config, monkeypatch):
+    cut_short(config, monkeypatch)
+    changed = config.model_copy(update={"optim": config.optim.model_copy(update={"learning_rate": 0.02}), "seed": 3})
+    with pytest.raises(ConfigError) as caught:
+        finetune(changed)
+    assert "optim.learning_rate: 0.01 → 0.02" in caught.value.cause
+    assert "seed: 0 → 3" in caught.value.cause
+    assert "--allow" in caught.value.remedy
+    run = finetune(changed, allow_changes=True)
+    assert run.record["resumed"][0]["changes"] == {"optim.learning_rate": [0.01, 0.02], "seed": [0, 3]}
+    assert load_config(run.path / "config.yaml").seed == 3
+
+
+def test_changed_data_are_refused(config, monkeypatch):
+    cut_short(config, monkeypatch)
+    path = Path(config.data.train)
+    path.write_text(path.read_text(encoding="utf-8") + "新的一条，股票,财经\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"data\.train"):
+        finetune(config)
+
+
+def test_settings_that_touch_no_number_may_change(config):
+    train = config.train.model_copy(update={"checkpoint": config.train.checkpoint.model_copy(update={"every_minutes": 1.0})})
+    report = config.report.model_copy(update={"language": "en"})
+    assert changed_settings(config, config.model_copy(update={"train": train, "report": report, "name": "x", "runs": "y"})) == {}
+
+
+def test_a_finished_run_is_not_touched(config):
+    run = finetune(config)
+    before = {p: p.stat().st_mtime_ns for p in run.path.rglob("*")}
+    with pytest.raises(ConfigError, match="finished already") as caught:
+        finetune(config)
+    assert "--fresh" in caught.value.remedy
+    assert {p: p.stat().st_mtime_ns for p in run.path.rglob("*")} == before
+
+
+def test_fresh_keeps_the_former_folder(config, monkeypatch):
+    run = cut_short(config, monkeypatch)
+    former = (run / "run.json").read_bytes()
+    done = finetune(config, fresh=True)
+    assert done.record["state"] == "finished"
+    assert "resumed" not in done.record
+    (aside,) = run.parent.glob("r.former-*")
+    assert (aside / "run.json").read_bytes() == former
+
+
+def test_a_folder_that_is_no_run_is_left_alone(config):
+    folder = Path(config.runs) / "r"
+    folder.mkdir(parents=True)
+    (folder / "mine.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="no run folder"):
+        finetune(config)
+    assert [p.name for p in folder.iterdir()] == ["mine.txt"]
+
+
+def test_two_processes_do_not_share_a_folder(config, monkeypatch):
+    run = cut_short(config, monkeypatch)
+    hold = "import sys; from weitiao.run import Run; run = Run.open(sys.argv[1]).locked(); print(1, flush=True); input()"
+    holder = subprocess.Popen([sys.executable, "-c", hold, run], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        holder.stdout.readline()
+        with pytest.raises(ConfigError, match="another process"):
+            finetune(config)
+    finally:
+        holder.kill()
+        holder.wait()
+    assert finetune(config).record["state"] == "finished"  # one that died holds nothing
+
+
+def test_the_command_line_goes_on_with_a_folder(config, monkeypatch):
+    run = cut_short(config, monkeypatch)
+    same = config_to_train(None, [], run)
+    assert changed_settings(config, same) == {}
+    assert (same.name, Path(same.runs)) == ("r", run.parent.absolute())
+    assert config_to_train(Path("seed=4"), ["train.epochs=3"], run).seed == 4
+    with pytest.raises(ValueError, match="no configuration"):
+        config_to_train(None, [])
+    with pytest.raises(ValueError, match="takes no configuration file"):
+        config_to_train(Path("my.yaml"), [], run)
+    with pytest.raises(DataError):
+        config_to_train(None, [], run / "data")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_lets_the_step_end_and_saves(config, monkeypatch, number):
+    whole = finetune(config.model_copy(update={"name": "whole"})).path
+    with monkeypatch.context() as patch:
+        real = training.train
+
+        def train(*arguments, **settings):
+            for step in real(*arguments, **settings):
+                if step.number == 3:
+                    os.kill(os.getpid(), number)
+                yield step
+
+        patch.setattr(training, "train", train)
+        with pytest.raises(KeyboardInterrupt):
+            finetune(config)
+    run = Path(config.runs) / "r"
+    assert json.loads((run / "run.json").read_text())["state"] == "interrupted"
+    assert (run / "checkpoints" / "step-3" / "moments.safetensors").is_file()
+    finetune(config)
+    assert weights(run) == weights(whole)
+    assert log(run) == log(whole)
+
+
+def test_a_second_ctrl_c_stops_at_once():
+    former = signal.getsignal(signal.SIGINT)
+    with StopRequest() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.made
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) == former
+
+
+def test_training_in_another_thread_leaves_signals_alone():
+    found = []
+
+    def work() -> None:
+        with StopRequest() as stop:
+            found.append(stop.made)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [False]
+
+
+# ------------------------------------------------------------------------------------------------------- checkpoint files
+
+
+def test_tensors_are_what_the_library_reads(tmp_path):
+    tensors = {
+        "字.a": torch.randn(3, 5).to(torch.bfloat16), "b": torch.randn(7, 2).T, "empty": torch.zeros(0, 4), "scalar": torch.tensor(2.5),
+        "half": torch.randn(3).half(), "double": torch.randn(2).double(),
+    }  # fmt: skip
+    checkpoint.write_tensors(tmp_path / "x.safetensors", tensors)
+    found = load_file(tmp_path / "x.safetensors")
+    assert found.keys() == tensors.keys()
+    assert all(torch.equal(found[name], value) and found[name].dtype == value.dtype for name, value in tensors.items())
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_no_checkpoint_of_weights_that_are_not_finite(tmp_path, value):
+    with pytest.raises(NonFiniteError, match=r"a\.weight"):
+        checkpoint.save_checkpoint(tmp_path / "step-1", {"a.weight": torch.tensor([1.0, value])}, {"step": 1})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_costs_the_checkpoint_only(config, monkeypatch):
+    whole = finetune(config.model_copy(update={"name": "whole"})).path
+    heard = _Heard()
+    monkeypatch.setattr(sys.modules["weitiao.saves"].storage, "free_bytes", lambda _: 1000)
+    monkeypatch.setattr(storage, "require_space", lambda *_: None)
+    done = finetune(config, heard)
+    assert done.record["state"] == "finished"
+    assert weights(done.path) == weights(whole)
+    assert not list((done.path / "checkpoints").iterdir())
+    assert sum("was not written: No space left on device" in line for line in heard.said) >= 1
+
+
+def tensor_bytes(path: Path) -> int:
+    return sum(value.numel() * value.element_size() for value in load_file(path).values())
+
+
+@pytest.mark.parametrize("method", ["full", "head", "lora"])
+def test_the_space_is_known_before_the_run(config, method):
+    """Within 5 % of what is written, for weights that outweigh the records."""
+    from weitiao.workshop import Workshop
+
+    settings = config.model_copy(update={"method": RunConfig(method=method).method})
+    work = Workshop(settings, Reporter(quiet=True))
+    saved = []
+    real = checkpoint.save_checkpoint
+
+    def save(folder, weights, position, moments=None, identity=None):
+        real(folder, weights, position, moments, identity)
+        if moments is not None:
+            saved.append(sum(tensor_bytes(p) for p in folder.glob("*.safetensors")))
+
+    checkpoint.save_checkpoint = save
+    try:
+        run = finetune(settings)
+    finally:
+        checkpoint.save_checkpoint = real
+    # Headers (names, shapes, offsets) are small beside real weights; here they are not, so only tensors are counted.
+    assert abs(max(saved) - work.checkpoint_bytes()) <= 0.05 * work.checkpoint_bytes()
+    (result,) = (run.path / "model").glob("*.safetensors")
+    assert abs(tensor_bytes(result) - work.result_bytes()) <= 0.05 * work.result_bytes()
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda folder: (folder / "weights.safetensors").write_bytes(b""),
+        lambda folder: (folder / "position.json").unlink(),
+        lambda folder: (folder / "manifest.json").write_text("{"),
+        lambda folder: (folder / "more.bin").write_bytes(b""),
+    ],
+)
+def test_a_folder_that_is_not_its_manifest(tmp_path, spoil):
+    folder = tmp_path / "step-2"
+    checkpoint.save_checkpoint(folder, {"a": torch.ones(3)}, {"step": 2, "resumable": False})
+    assert storage.verify_folder(folder)["files"].keys() == {"weights.safetensors", "position.json"}
+    spoil(folder)
+    with pytest.raises(DamagedError):
+        storage.verify_folder(folder)

@@ -1,0 +1,164 @@
+"""Going on with a run that was interrupted: whether it may be, from where, and what keeps two processes out of one folder."""
+
+import hashlib
+import json
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from weitiao import storage
+from weitiao.config import RunConfig
+from weitiao.errors import ConfigError, DataError
+from weitiao.language import t
+from weitiao.run import METRICS, Run
+from weitiao.saves import SavePoint, Saves
+from weitiao.workshop import Workshop
+
+_INDIFFERENT = {"name", "runs", "report", "train.checkpoint"}
+"""Settings that may change while a run is interrupted: they do not touch its numbers."""
+
+
+def existing_run(config: RunConfig) -> Path | None:
+    """The folder that a named run has already; None: there is none, or the run gets a new name from the time."""
+    if config.name is None:
+        return None
+    path = Path(config.runs) / config.name
+    return path if storage.exists(path) else None
+
+
+def check_existing(config: RunConfig, allow_changes: bool) -> None:
+    """Raise ConfigError, before any work is done, where the named run exists and must not be gone on with."""
+    path = existing_run(config)
+    if path is None:
+        return
+    try:
+        run = Run.open(path)
+    except DataError:
+        cause = t("已经存在，且不是运行文件夹", "exists already and is no run folder")
+        raise ConfigError(str(path), cause, t("换一个 name=…", "choose another name=…")) from None
+    if run.record["state"] == "finished":
+        raise _finished(path)
+    changes = [f"{key}: {old!r} → {new!r}" for key, (old, new) in changed_settings(run.config, config).items()]
+    if changes and not allow_changes:
+        _refuse(path, t("配置与中断的那次不同", "the configuration is not that of the interrupted run"), changes)
+
+
+def changed_settings(former: RunConfig, config: RunConfig) -> dict[str, tuple[Any, Any]]:
+    """The settings that decide the numbers and differ: dotted name → (before, now)."""
+    before, now = deciding_settings(former), deciding_settings(config)
+    return {key: (before.get(key), now.get(key)) for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)}
+
+
+def deciding_settings(config: RunConfig) -> dict[str, Any]:
+    """Every setting that decides the run's numbers, by dotted name."""
+    found: dict[str, Any] = {}
+
+    def walk(prefix: str, value: Any) -> None:
+        if prefix in _INDIFFERENT:
+            return
+        if isinstance(value, dict) and value:
+            for key, entry in value.items():
+                walk(f"{prefix}.{key}" if prefix else key, entry)
+        else:
+            found[prefix] = value
+
+    walk("", config.with_absolute_paths().model_dump(mode="json"))
+    return found
+
+
+def identity(work: Workshop) -> dict[str, str]:
+    """Hashes of what decides a run's numbers, for the manifests of its checkpoints."""
+    settings = json.dumps(deciding_settings(work.config), sort_keys=True, ensure_ascii=False)
+    data = json.dumps(work.data.dataset.ledger.hashes, sort_keys=True, ensure_ascii=False)
+    return {"config_sha256": hashlib.sha256(settings.encode()).hexdigest(), "data_sha256": hashlib.sha256(data.encode()).hexdigest()}
+
+
+def open_run(config: RunConfig, work: Workshop, fresh: bool, allow_changes: bool) -> Run:
+    """The run's folder, locked: a new one, or the named one that was interrupted. Raises ConfigError where it must not be gone on with."""
+    path = existing_run(config)
+    if path is not None and fresh:
+        put_aside(path, work)
+        path = None
+    if path is None:
+        return Run.create(config)
+    run = Run.open(path).locked()
+    run.reread()  # another process may have finished it while this one read its data
+    if run.record["state"] == "finished":
+        run.unlock()
+        raise _finished(path)
+    former = run.config
+    changes = {key: list(pair) for key, pair in changed_settings(former, config).items()} | _changed_inputs(run, work)
+    if changes and not allow_changes:
+        run.unlock()
+        shown = [f"{key}: {old!r} → {new!r}" for key, (old, new) in changes.items()]
+        _refuse(path, t("与中断的那次不同", "this is not as it was in the interrupted run"), shown)
+    if changes:
+        storage.write_text(path / "config.yaml", config.with_absolute_paths().as_yaml())
+        storage.disk.remove_file(path / "evaluation" / "before.json")  # what was judged then need not hold now
+    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    resumed = [*run.record.get("resumed", []), {"at": now, "after": run.record["state"], "changes": changes}]
+    run.update(state="running", ended=None, error=None, resumed=resumed)
+    return run
+
+
+def _finished(path: Path) -> ConfigError:
+    remedy = t(
+        "换一个 name=…，或用 --fresh 重新开始（旧的文件夹会改名保留）",
+        "choose another name=…, or start over with --fresh (the old folder is kept under another name)",
+    )
+    return ConfigError(str(path), t("这次运行已经完成", "this run is finished already"), remedy)
+
+
+def _changed_inputs(run: Run, work: Workshop) -> dict[str, list[Any]]:
+    """Data files and base model whose content is not what the run began with."""
+    changes: dict[str, list[Any]] = {}
+    hashes = work.data.dataset.ledger.hashes
+    for split, entry in run.record.get("data", {}).items():
+        if hashes.get(entry["path"]) not in (None, entry["sha256"]):
+            changes[f"data.{split} ({entry['path']})"] = [entry["sha256"][:12], hashes[entry["path"]][:12]]
+    former = run.record.get("base_model", {}).get("sha256")
+    if former is not None and (now := work.folder.sha256()) != former:
+        changes[f"model ({work.folder.path})"] = [former[:12], now[:12]]
+    return changes
+
+
+def _refuse(path: Path, cause: str, changes: list[str]) -> None:
+    listed = "".join(f"\n  {change}" for change in changes)
+    remedy = t(
+        "改回原样；或用 --allow 照改动继续（结果不再与不中断的运行相同）；或换一个 name=…；或用 --fresh 重新开始",
+        "put it back; or go on with the changes: --allow (the result is then not that of an uninterrupted run); or choose another name=…; "
+        "or start over: --fresh",
+    )
+    raise ConfigError(str(path), cause + listed, remedy)
+
+
+def put_aside(path: Path, work: Workshop) -> None:
+    """Rename a former run's folder, which nothing may be writing to, so that a new one can have its name."""
+    if (path / "run.json").is_file():
+        Run.open(path).locked().unlock()
+    stamp = f"{datetime.now(timezone.utc):%Y%m%d-%H%M%S}"
+    for number in range(1, 100):
+        aside = path.with_name(f"{path.name}.former-{stamp}" + (f"-{number}" if number > 1 else ""))
+        if not aside.exists():
+            storage.disk.replace(path, aside)
+            work.reporter.say(t(f"旧的运行改名为 {aside}", f"the former run is now {aside}"))
+            return
+
+
+def save_point(run: Run, saves: Saves, allow_changes: bool) -> SavePoint | None:
+    """Where the run goes on: its newest whole checkpoint, metrics.jsonl cut back to it. None: from the beginning. Raises ConfigError where
+    the checkpoint belongs to another configuration or other data."""
+    storage.remove_leftovers(run.path)
+    storage.remove_leftovers(saves.folder)
+    point = saves.newest()
+    if point is not None and not allow_changes:
+        manifest = storage.verify_folder(point.folder)
+        other = [key for key, value in saves.identity.items() if manifest.get(key) != value]
+        if other:
+            _refuse(point.folder, t("检查点属于另一份配置或数据", "the checkpoint belongs to another configuration or other data"), other)
+    storage.cut_file(run.path / METRICS, point.position["metrics_bytes"] if point else 0)
+    if point is not None:
+        saves.reporter.say(t(f"从第 {point.step} 步的检查点继续", f"going on from the checkpoint of step {point.step}"))
+    elif run.record.get("resumed"):
+        saves.reporter.say(t("还没有可用的检查点，从头训练", "there is no checkpoint to go on from yet: training from the beginning"))
+    return point

@@ -1,0 +1,171 @@
+"""Checkpoints of a run: when one is due, which are kept, and which one a run goes on from."""
+
+import errno
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic, perf_counter
+from typing import Any
+
+import torch
+from torch import nn
+
+from weitiao import storage
+from weitiao.config import CheckpointConfig
+from weitiao.course import Best, Clock
+from weitiao.errors import DamagedError
+from weitiao.language import system_cause, t
+from weitiao.model import checkpoint
+from weitiao.optim import Optimizer
+from weitiao.progress import Reporter
+
+_RECORDS_BYTES = 100_000
+"""More than position and manifest take."""
+
+
+@dataclass(frozen=True)
+class SavePoint:
+    """A whole checkpoint that training can go on from, and the best weights that belong to it."""
+
+    folder: Path
+    position: dict[str, Any]
+
+    @property
+    def step(self) -> int:
+        """Optimiser steps done."""
+        return int(self.position["step"])
+
+    def restore(self, model: nn.Module, optimizer: Optimizer, best: Best, clock: Clock) -> None:
+        """Put everything back as it was after the step. Raises DamagedError where it does not fit the run."""
+        checkpoint.resume_training(self.folder, model, optimizer)
+        kept, spent = self.position["best"], self.position["clock"]
+        best.value, best.step, best.since = kept["value"], kept["step"], kept["since"]
+        if best.value is not None:
+            best.weights = checkpoint.read_tensors(self.folder.with_name(f"step-{best.step}") / checkpoint.WEIGHTS)
+        clock.tokens, clock.targets, clock.seconds = spent["tokens"], spent["targets"], spent["seconds"]
+
+
+class Saves:
+    """The checkpoints of one run. A save that fails never ends the run: it is reported, and the newest whole checkpoint stays."""
+
+    def __init__(self, folder: Path, settings: CheckpointConfig, identity: Mapping[str, str], reporter: Reporter) -> None:
+        """``identity``: hashes of what the run is about, for the manifests."""
+        self.folder, self.settings, self.identity, self.reporter = folder, settings, identity, reporter
+        self.num_saved, self.seconds = 0, 0.0
+        self._last = monotonic()
+
+    def due(self, step: int) -> bool:
+        """Whether the settings want a checkpoint after this step."""
+        every = self.settings.every_steps
+        return monotonic() - self._last >= 60 * self.settings.every_minutes or (every is not None and step % every == 0)
+
+    def save(self, step: int, model: nn.Module, optimizer: Optimizer, best: Best, clock: Clock, metrics_bytes: int) -> bool:
+        """Save a training after ``step``, when metrics.jsonl had so many bytes. False: it could not be written, which was said."""
+        self._last = monotonic()
+        if best.value is not None and best.step != step and not self.require_best(best):
+            return False
+        weights, moments = checkpoint.training_state(model, optimizer)
+        position = {
+            "step": step,
+            "resumable": True,
+            "metric": best.metric,
+            "value": best.value if best.step == step else None,
+            "best": {"value": best.value, "step": best.step, "since": best.since},
+            "clock": {"tokens": clock.tokens, "targets": clock.targets, "seconds": clock.seconds},
+            "metrics_bytes": metrics_bytes,
+        }
+        written = self._write(step, weights, position, moments)
+        if written:
+            self.num_saved += 1
+            self._tidy(best)
+        return written
+
+    def save_best(self, best: Best) -> bool:
+        """Save the best weights alone. False: they could not be written, which was said; they are still in memory."""
+        position = {"step": best.step, "resumable": False, "metric": best.metric, "value": best.value}
+        written = self._write(best.step, best.weights, position, None)
+        if written:
+            self._tidy(best)
+        return written
+
+    def require_best(self, best: Best) -> bool:
+        """Save the best weights unless they are on disk, as they are not where an earlier attempt failed."""
+        return self._path(best.step).exists() or self.save_best(best)
+
+    def newest(self) -> SavePoint | None:
+        """The newest checkpoint that is whole and whose best weights are whole. Damaged ones are reported and passed over."""
+        for folder in reversed(self._folders()):
+            try:
+                point = self._open(folder)
+            except DamagedError as error:
+                self.reporter.say(
+                    t(f"检查点已损坏，改用更早的：{error}", f"a checkpoint is damaged, going back to an earlier one: {error}")
+                )
+                continue
+            if point is not None:
+                return point
+        return None
+
+    def clear(self, best_step: int) -> None:
+        """The run is finished: remove all checkpoints but the best one."""
+        self._remove({self._path(best_step)})
+
+    def _open(self, folder: Path) -> SavePoint | None:
+        """A verified checkpoint; None where it holds weights only. Raises DamagedError."""
+        storage.verify_folder(folder)
+        position = checkpoint.read_position(folder)
+        if not position["resumable"]:
+            return None
+        if position["best"]["value"] is not None:
+            storage.verify_folder(self._path(position["best"]["step"]))
+        return SavePoint(folder, position)
+
+    def _write(
+        self, step: int, weights: Mapping[str, torch.Tensor], position: Mapping[str, Any], moments: Mapping[str, torch.Tensor] | None
+    ) -> bool:
+        start, folder = perf_counter(), self._path(step)
+        try:
+            needed = sum(x.numel() * x.element_size() for x in (*weights.values(), *(moments or {}).values())) + _RECORDS_BYTES
+            if storage.free_bytes(self.folder) < needed:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            checkpoint.save_checkpoint(folder, weights, position, moments, self.identity)
+            storage.verify_folder(folder)
+        except (OSError, DamagedError) as error:
+            cause = system_cause(error) if isinstance(error, OSError) else str(error)
+            whole = [path.name for path in self._folders() if path != folder]
+            stays = t(f"；仍可从 {whole[-1]} 继续", f"; {whole[-1]} stays") if whole else ""
+            failed = t(f"检查点 {folder.name} 没有写成：{cause}", f"checkpoint {folder.name} was not written: {cause}")
+            self.reporter.say(failed + stays)
+            return False
+        finally:
+            self.seconds += perf_counter() - start
+        return True
+
+    def _tidy(self, best: Best) -> None:
+        """Remove all but the newest ``keep`` that training can go on from, their best weights, and the best so far."""
+        keep, resumable = {self._path(best.step)}, 0
+        for folder in reversed(self._folders()):
+            try:
+                position = checkpoint.read_position(folder)
+            except DamagedError:
+                continue
+            if position["resumable"] and resumable < self.settings.keep:
+                resumable += 1
+                keep |= {folder, self._path(position["best"]["step"])}
+        self._remove(keep)
+
+    def _remove(self, keep: set[Path]) -> None:
+        for folder in self._folders():
+            if folder not in keep:
+                try:
+                    storage.disk.remove_folder(folder)
+                except OSError as error:
+                    self.reporter.say(t(f"{folder} 删不掉：{system_cause(error)}", f"{folder} cannot be removed: {system_cause(error)}"))
+
+    def _folders(self) -> list[Path]:
+        """The checkpoints by step, the oldest first."""
+        found = [path for path in self.folder.glob("step-*") if path.name[5:].isdecimal() and path.is_dir()]
+        return sorted(found, key=lambda path: int(path.name[5:]))
+
+    def _path(self, step: int) -> Path:
+        return self.folder / f"step-{step}"

@@ -1,0 +1,151 @@
+"""The training of a run: steps, validation, checkpoints, and the end of it."""
+
+import math
+from typing import Any
+
+from torch import nn
+
+from weitiao import cost, storage
+from weitiao.config import HeadMethod
+from weitiao.course import Best, Clock, log_line
+from weitiao.data.batch import Plan
+from weitiao.errors import NonFiniteError
+from weitiao.evaluate.judge import validate_labels, validate_text
+from weitiao.evaluate.predict import Predictor
+from weitiao.interrupts import StopRequest
+from weitiao.language import t
+from weitiao.model import checkpoint
+from weitiao.objectives import choose_objective
+from weitiao.optim import Optimizer
+from weitiao.progress import Bar, human_bytes, human_seconds
+from weitiao.run import METRICS, Run
+from weitiao.saves import SavePoint, Saves
+from weitiao.train import Step, train, try_heaviest
+from weitiao.workshop import Workshop
+
+
+def train_model(run: Run, work: Workshop, model: nn.Module, saves: Saves, start: SavePoint | None) -> None:
+    """Train from the beginning or from a checkpoint, validating and saving on the way; at the end the model holds the best weights.
+
+    Asked to stop (Ctrl-C, SIGTERM) it finishes the step, saves and raises KeyboardInterrupt.
+    """
+    plan, objective = work.plan(), choose_objective(model)
+    optimizer = Optimizer(model.parameters(), work.config.optim, work.config.learning_rate)
+    cost.reset_peak(work.device)
+    try_heaviest(model, objective, plan)
+    settings, clock, best = work.config.train, Clock(), Best(work.config.best_by)
+    done = start.step if start else 0
+    if start:
+        start.restore(model, optimizer, best, clock)
+        clock.resume()
+    every = max(1, round(settings.validate_every * plan.steps_per_epoch))
+
+    def is_over() -> bool:
+        return settings.patience is not None and best.since >= settings.patience and done < plan.num_steps
+
+    with work.reporter.bar(t("训练", "training"), plan.num_steps) as bar, StopRequest() as stop:
+        bar.advance(done)
+        steps = iter(()) if is_over() else train(model, objective, plan, optimizer, done)
+        for step in steps:
+            done = step.number
+            clock.add(step)
+            log_step(run, work, step, clock, bar)
+            clock.pause()
+            better = False
+            if done % every == 0 or done == plan.num_steps:
+                better = validate_and_offer(run, work, model, step, best)
+            if saves.due(done) or (stop.made and done < plan.num_steps):
+                saves.save(done, model, optimizer, best, clock, storage.synced_length(run.path / METRICS))
+            elif better:
+                saves.save_best(best)
+            if stop.made:
+                raise KeyboardInterrupt
+            clock.resume()
+            if is_over():
+                break
+    if best.value is None:  # nothing to judge by: the last weights are the result
+        best.step, best.weights = done, checkpoint.trained_weights(model)
+    elif best.step != done:
+        checkpoint.restore(model, best.weights)
+    saves.require_best(best)
+    record_training(run, work, plan, done, clock, best, saves, is_over())
+
+
+def log_step(run: Run, work: Workshop, step: Step, clock: Clock, bar: Bar) -> None:
+    """A step's line in metrics.jsonl and on the progress bar."""
+    rate, memory = clock.rate, cost.memory_bytes(work.device)
+    run.log(**log_line(step, clock, rate, memory))
+    speed = t(f"损失 {step.loss:.3f}  {rate:,.0f} 词元/秒", f"loss {step.loss:.3f}  {rate:,.0f} tokens/s")
+    bar.advance(1, f"{speed}  {human_bytes(memory)}")
+
+
+def validate_and_offer(run: Run, work: Workshop, model: nn.Module, step: Step, best: Best) -> bool:
+    """Validate, log it, and keep the weights if they are the best so far; whether they are."""
+    line = validate(work, model)
+    if line is None:
+        return False
+    if not math.isfinite(line["loss"]):
+        raise NonFiniteError(
+            t(
+                f"第 {step.number} 步之后验证损失是 {line['loss']}，停止；没有发布任何东西。\n  怎么办: 降低 optim.learning_rate，"
+                "或用 model.precision=float32",
+                f"after step {step.number} the validation loss is {line['loss']}; stopped, nothing was published.\n  What to do: lower "
+                "optim.learning_rate, or use model.precision=float32",
+            )
+        )
+    better = best.offer(line[best.metric], step.number, model)
+    run.log(type="validation", step=step.number, epoch=step.epoch, **line, best=better)
+    report_validation(work, step, line, better)
+    return better
+
+
+def validate(work: Workshop, model: nn.Module) -> dict[str, Any] | None:
+    """The validation metrics now; None: there is no validation split."""
+    if work.data.task:
+        prompts = work.data.prompts["validation"]
+        return (
+            validate_labels(Predictor(model, work.encoder, work.data.task, work.config.evaluate.batch_tokens), prompts) if prompts else None
+        )
+    documents = work.data.documents["validation"]
+    examples = work.data.dataset.splits["validation"]
+    return validate_text(model, documents, examples, work.config.evaluate.batch_tokens) if documents else None
+
+
+def report_validation(work: Workshop, step: Step, line: dict[str, Any], better: bool) -> None:
+    """Tell the user of a validation; a star marks the best one so far."""
+    values = "  ".join(f"{name} {value:.4f}" for name, value in line.items() if name != "n")
+    mark = " *" if better else ""
+    work.reporter.say(
+        t(
+            f"第 {step.number} 步（{step.epoch:.2f} 轮）验证 n={line['n']}：{values}{mark}",
+            f"step {step.number} (epoch {step.epoch:.2f}) validation n={line['n']}: {values}{mark}",
+        )
+    )
+
+
+def record_training(
+    run: Run, work: Workshop, plan: Plan, steps: int, clock: Clock, best: Best, saves: Saves, stopped_early: bool
+) -> None:
+    """What the training took, into run.json."""
+    method, data = work.config.method, work.data
+    mean_length = sum(len(row.tokens) for row in plan.rows) / len(plan.rows)
+    outputs = len(data.task.labels) if data.task and method.kind == "head" else int(work.folder.config["vocab_size"])
+    blocks = method.last_blocks if isinstance(method, HeadMethod) else 0
+    flops = cost.training_flops(work.transformers_config(), method.kind, blocks, clock.tokens, clock.targets, mean_length, outputs)
+    peak = cost.peak_memory_bytes(work.device)
+    run.update(
+        training={
+            "steps": steps, "epochs": steps / plan.steps_per_epoch,
+            "tokens": clock.tokens, "trained_tokens": clock.targets, "seconds": clock.seconds,
+            "tokens_per_second": clock.rate, "flops": flops, "peak_memory_bytes": peak, "stopped_early": stopped_early,
+            "checkpoints": {"saved": saves.num_saved, "seconds": saves.seconds},
+            "best_step": best.step if best.value is not None else steps, "best_metric": {"name": best.metric, "value": best.value},
+        }
+    )  # fmt: skip
+    work.reporter.say(
+        t(
+            f"训练用时 {human_seconds(clock.seconds)}，{clock.rate:,.0f} 词元/秒，内存峰值 {human_bytes(peak)}",
+            f"trained in {human_seconds(clock.seconds)}, {clock.rate:,.0f} tokens/s, peak memory {human_bytes(peak)}",
+        )
+    )
+    run.timed("train")

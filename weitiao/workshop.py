@@ -1,0 +1,125 @@
+"""What all parts of a run share: checked input, encoded data, the place to compute."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from weitiao import storage
+from weitiao.config import RunConfig
+from weitiao.data.batch import Plan
+from weitiao.data.render import ChatEncoder
+from weitiao.errors import ConfigError
+from weitiao.language import t
+from weitiao.methods import apply_method
+from weitiao.model.checkpoint import count_parameters
+from weitiao.model.load import (
+    ModelFolder,
+    choose_device,
+    choose_precision,
+    find_model,
+    load_causal,
+    load_tokenizer,
+    load_with_score_head,
+    without_weights,
+)
+from weitiao.prepare import Prepared, prepare
+from weitiao.progress import Reporter
+from weitiao.train import reseed
+
+
+@dataclass
+class Workshop:
+    """What all parts of a run share: checked input, encoded data, the place to compute. Made before the run folder: wrong input leaves
+    nothing."""
+
+    config: RunConfig
+    reporter: Reporter
+    folder: ModelFolder = field(init=False)
+    device: torch.device = field(init=False)
+    dtype: torch.dtype = field(init=False)
+    encoder: ChatEncoder = field(init=False)
+    data: Prepared = field(init=False)
+    trained_elements: int = field(init=False)
+    all_elements: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.folder = find_model(self.config.model)
+        self.device = choose_device(self.config.model)
+        self.dtype = choose_precision(self.config.model, self.device)
+        shape = self._shape(num_labels=2)  # a method that does not fit the model says so now, before the data are read
+        self.encoder = ChatEncoder(load_tokenizer(self.folder), str(self.folder.path))
+        self.data = prepare(self.config, self.encoder, self.folder.config)
+        self._require_validation_rows()
+        if self.has_score_head and self.data.task:
+            shape = self._shape(len(self.data.task.labels))
+        self.trained_elements = count_parameters(p for p in shape.parameters() if p.requires_grad)
+        self.all_elements = count_parameters(shape.parameters())
+        storage.require_space(Path(self.config.runs), self.disk_bytes())
+
+    @property
+    def has_score_head(self) -> bool:
+        """Whether the result scores labels rather than writing them."""
+        return self.config.method.kind == "head" and self.config.task.kind == "classification"
+
+    def _shape(self, num_labels: int) -> nn.Module:
+        """The model with the method applied, without numbers."""
+        return apply_method(without_weights(self.folder, num_labels if self.has_score_head else None), self.config.method)
+
+    def _require_validation_rows(self) -> None:
+        """Settings that look at validation rows must not be without effect. Raises ConfigError."""
+        wanted = [
+            name for name in ("patience", "best_by") if name in self.config.train.model_fields_set and self.config.train.model_dump()[name]
+        ]
+        if wanted and not self.data.dataset.splits["validation"]:
+            raise ConfigError(
+                f"train.{wanted[0]}",
+                t("没有验证集，这个设置不起作用", "there are no validation rows, so this setting would have no effect"),
+                t(
+                    "给 data.validation 或 data.validation_share，或去掉这个设置",
+                    "give data.validation or data.validation_share, or leave the setting out",
+                ),
+            )
+
+    def result_bytes(self) -> int:
+        """What ``model/`` will take: the adapter, or all weights (tied ones once), in working precision."""
+        return (self.trained_elements if self.config.method.kind == "lora" else self.all_elements) * self.dtype.itemsize
+
+    def checkpoint_bytes(self) -> int:
+        """A checkpoint that training can go on from: weight and two moments in float32 for each trained weight."""
+        return 3 * 4 * self.trained_elements
+
+    def disk_bytes(self) -> int:
+        """What the run takes at its fullest: the checkpoints that are kept and one being written, the best weights and their successor, the
+        result, and 20 MB of records."""
+        best = 2 * self.trained_elements * self.dtype.itemsize
+        return (self.config.train.checkpoint.keep + 1) * self.checkpoint_bytes() + best + self.result_bytes() + 20_000_000
+
+    def transformers_config(self) -> Any:
+        """The base model's configuration as transformers reads it."""
+        from transformers import AutoConfig
+
+        return AutoConfig.from_pretrained(self.folder.path, local_files_only=True, trust_remote_code=False)
+
+    def causal_model(self) -> nn.Module:
+        """The base model as it is."""
+        return load_causal(self.folder, self.device, self.dtype)
+
+    def trainable_model(self) -> nn.Module:
+        """The base model with the method applied, from the seed."""
+        reseed(self.config.seed, 0)
+        if self.has_score_head and self.data.task:
+            model: nn.Module = load_with_score_head(self.folder, self.data.task.labels, self.device, self.dtype)
+        else:
+            model = self.causal_model()
+        return apply_method(model, self.config.method)
+
+    def plan(self) -> Plan:
+        """The steps of the training."""
+        settings = self.config.train
+        labels = len(self.data.task.labels) if self.data.task else 0
+        return Plan(
+            self.data.rows, settings.batch_rows, settings.micro_batch_tokens, settings.epochs, settings.max_steps, self.config.seed, labels
+        )
