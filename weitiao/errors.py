@@ -6,8 +6,10 @@ WeitiaoError
 │   ├── ConfigError (ValueError)
 │   ├── DataError (ValueError)
 │   ├── ModelError (ValueError)
+│   ├── HubError (LookupError)
 │   └── DiskSpaceError (OSError)
 └── RunError (exit code 1)         the run failed
+    ├── NetworkError (ConnectionError)
     ├── NonFiniteError (ArithmeticError)
     └── OutOfMemoryError (MemoryError)
 """
@@ -48,12 +50,23 @@ class ModelError(UserError, ValueError):
     """A model folder that cannot or must not be loaded."""
 
 
+class HubError(UserError, LookupError):
+    """A name, revision or file that a hub does not have or does not give, or one that is not here while no hub may be asked."""
+
+
 class DiskSpaceError(UserError, OSError):
     """Too little free disk space for what the run will write."""
 
 
 class RunError(WeitiaoError):
     """The run failed after its input was accepted."""
+
+
+class NetworkError(RunError, ConnectionError):
+    """A hub that cannot be reached, or breaks off. Nothing is wrong with the input: the same command may work later (so exit code 1)."""
+
+    def __init__(self, where: str, cause: str, remedy: str) -> None:
+        super().__init__(f"{where}: {cause}\n  {t('怎么办', 'What to do')}: {remedy}")
 
 
 class NonFiniteError(RunError, ArithmeticError):

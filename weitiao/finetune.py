@@ -19,6 +19,7 @@ from weitiao.data.render import ChatEncoder
 from weitiao.errors import ConfigError
 from weitiao.evaluate.judge import Judgement, compare, judge_baselines, judge_labels, judge_text, validate_labels, validate_text
 from weitiao.evaluate.predict import Predictor
+from weitiao.hub.resolve import Inputs, localise
 from weitiao.language import current, t
 from weitiao.methods import apply_method
 from weitiao.model import checkpoint
@@ -53,7 +54,7 @@ def finetune(config: RunConfig, reporter: Reporter | None = None) -> Run:
     reporter = reporter or Reporter(quiet=True)
     Run.require_free_name(config)
     work = Workshop(config, reporter)
-    with recorded(Run.create(config)) as run:
+    with recorded(Run.create(work.inputs.pinned)) as run:
         write_accounts(run, work)
         before, baselines = judge_before(run, work) if config.evaluate.before else None, judge_simple(run, work)
         model = work.trainable_model()
@@ -87,6 +88,7 @@ class Workshop:
 
     config: RunConfig
     reporter: Reporter
+    inputs: Inputs = field(init=False)
     folder: ModelFolder = field(init=False)
     device: torch.device = field(init=False)
     dtype: torch.dtype = field(init=False)
@@ -94,6 +96,8 @@ class Workshop:
     data: Prepared = field(init=False)
 
     def __post_init__(self) -> None:
+        self.inputs = localise(self.config, self.reporter)
+        self.config = self.inputs.config
         self.folder = find_model(self.config.model)
         self.device = choose_device(self.config.model)
         self.dtype = choose_precision(self.config.model, self.device)
@@ -165,7 +169,8 @@ def write_accounts(run: Run, work: Workshop) -> None:
     run.write("data/audit.json", findings)
     data: dict[str, Any] = {}
     for entry in ledger["files"]:
-        one = data.setdefault(entry["split"], {"path": entry["path"], "sha256": entry["sha256"], "rows": 0})
+        first = {"path": entry["path"], "sha256": entry["sha256"], "rows": 0} | work.inputs.sources.get(entry["split"], {})
+        one = data.setdefault(entry["split"], first)
         one["rows"] += entry["used"]
     gpu = torch.cuda.get_device_name() if work.device.type == "cuda" else None
     run.update(data=data, hardware=hardware(work.device.type, gpu))
@@ -252,6 +257,7 @@ def record_model(run: Run, work: Workshop, model: nn.Module) -> None:
     run.update(
         base_model={
             "source": work.folder.source,
+            **work.inputs.sources.get("model", {}),
             "path": str(work.folder.path.absolute()),
             "sha256": work.folder.sha256(),
             "architecture": work.folder.architecture,
@@ -372,6 +378,6 @@ def publish(run: Run, work: Workshop, model: nn.Module) -> None:
         "columns": dataclasses.asdict(work.data.dataset.columns),
         "max_tokens": work.data.max_tokens,
         "shorten": work.config.data.shorten,
-        "base_model": {"path": run.record["base_model"]["path"], "sha256": run.record["base_model"]["sha256"]},
+        "base_model": {key: run.record["base_model"][key] for key in ("path", "sha256")} | work.inputs.sources.get("model", {}),
     }
     checkpoint.publish_model(run.path / "model", model, work.encoder.tokenizer, card)

@@ -115,8 +115,9 @@ def _seal(folder: Path) -> None:
     write_json(folder / "manifest.json", {"files": entries})
 
 
-def require_space(folder: Path, needed_bytes: int, free_bytes: Callable[[Path], int] | None = None) -> None:
-    """Raise DiskSpaceError unless ``needed_bytes`` and a tenth more are free where ``folder`` is or will be."""
+def require_space(folder: Path, needed_bytes: int, free_bytes: Callable[[Path], int] | None = None, elsewhere: str = "") -> None:
+    """Raise DiskSpaceError unless ``needed_bytes`` and a tenth more are free where ``folder`` is or will be. ``elsewhere``: the remedy;
+    empty: runs=FOLDER."""
     place = folder.absolute()
     while not os.path.exists(place):  # unlike Path.exists, false for a name that is too long
         place = place.parent
@@ -126,8 +127,8 @@ def require_space(folder: Path, needed_bytes: int, free_bytes: Callable[[Path], 
         raise DiskSpaceError(
             str(place),
             t(
-                f"磁盘只剩 {free / 1e6:.0f} MB，这次运行需要约 {needed / 1e6:.0f} MB",
-                f"{free / 1e6:.0f} MB of disk space are free, the run needs about {needed / 1e6:.0f} MB",
+                f"磁盘只剩 {free / 1e6:.0f} MB，需要约 {needed / 1e6:.0f} MB",
+                f"{free / 1e6:.0f} MB of disk space are free, about {needed / 1e6:.0f} MB are needed",
             ),
-            t("清理磁盘，或用 runs=别的文件夹 换一个位置", "free some, or put the runs elsewhere: runs=FOLDER"),
+            elsewhere or t("清理磁盘，或用 runs=别的文件夹 换一个位置", "free some, or put the runs elsewhere: runs=FOLDER"),
         )
