@@ -51,6 +51,7 @@ class Server:
         self.repositories: dict[tuple[str, str], Repository] = {}
         self.requests: list[tuple[str, str, str | None]] = []
         self.token: str | None = None
+        self.portal = b""  # answers everything, as a login page does
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (handler,), {"hub": self}))
         self._http.daemon_threads = True
         threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True).start()
@@ -96,7 +97,9 @@ class Handler(BaseHTTPRequestHandler):
         self.hub.requests.append((self.command, self.path, self.headers.get("Range")))
         query = {key: values[0] for key, values in parse_qs(parts.query).items()}
         try:
-            if parts.path.startswith("/cdn/"):
+            if self.hub.portal:
+                self.send(200, self.hub.portal)
+            elif parts.path.startswith("/cdn/"):
                 self.send_file(*self.hub.content(parts.path.removeprefix("/cdn/")), {})
             else:
                 action(unquote(parts.path), query)

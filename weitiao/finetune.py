@@ -169,7 +169,7 @@ def write_accounts(run: Run, work: Workshop) -> None:
     run.write("data/audit.json", findings)
     data: dict[str, Any] = {}
     for entry in ledger["files"]:
-        first = {"path": entry["path"], "sha256": entry["sha256"], "rows": 0} | work.inputs.sources.get(entry["split"], {})
+        first = {"path": entry["path"], "sha256": entry["sha256"], "rows": 0} | work.inputs.data_source(entry["path"])
         one = data.setdefault(entry["split"], first)
         one["rows"] += entry["used"]
     gpu = torch.cuda.get_device_name() if work.device.type == "cuda" else None

@@ -51,8 +51,7 @@ def test_the_recipe_says_what_the_tutorial_does() -> None:
     assert config.method.model_dump() | {"kind": "lora", "rank": 8, "alpha": 32.0, "dropout": 0.1} == config.method.model_dump()
 
 
-def test_every_step_of_the_tutorial(served: Hubs, tmp_path: Path) -> None:
-    runs = f"runs={tmp_path / 'runs'}"
+def test_names_data_and_prompts(served: Hubs) -> None:
     checked = command("check", RECIPE, "--json")
     assert checked.code == 0, checked.err
     assert checked.json["rows"] == {"train": 35, "validation": 5, "test": 10}  # one row of each of 5 labels for validation
@@ -63,6 +62,10 @@ def test_every_step_of_the_tutorial(served: Hubs, tmp_path: Path) -> None:
     assert ",类型选型:" in user
     assert not any(".py" in path for path in served.requests())
 
+
+@pytest.mark.slow
+def test_training_from_names_and_again_offline(served: Hubs, tmp_path: Path) -> None:
+    runs = f"runs={tmp_path / 'runs'}"
     trained = command("train", RECIPE, runs, "name=first", *CUT, "--json", "--quiet")
     assert trained.code == 0, trained.err
     first = Run.open(tmp_path / "runs" / "first")
@@ -70,6 +73,7 @@ def test_every_step_of_the_tutorial(served: Hubs, tmp_path: Path) -> None:
     source = {"source": "modelscope", "id": DATA, "revision": "c" * 40}
     assert first.record["data"]["train"] | source | {"file": "train.jsonl"} == first.record["data"]["train"]
     assert first.record["data"]["test"] | source | {"file": "test.jsonl"} == first.record["data"]["test"]
+    assert first.record["data"]["validation"] | source | {"file": "train.jsonl"} == first.record["data"]["validation"]
     totals = first.read("data/ledger.json")["totals"]
     assert totals == {"rows_in": 50, "used": 50, "rejected": 0, "shortened": 50}  # every row, none lost its options or its answer
     assert (first.config.model.path, first.config.model.revision) == (f"ms://{MODEL}", "c" * 40)

@@ -53,6 +53,25 @@ def test_a_model_arrives_whole_and_pinned(hubs: Hubs, hub: Hub, repository: Repo
     assert not cache.find(hub, "model", HubName(NAME.id, None, "v9"))
 
 
+@pytest.mark.parametrize(
+    ("entries", "pinned"),
+    [
+        ([("a" * 40, 1), ("b" * 40, 3), ("a" * 40, 2)], "b" * 40),  # the commit of the file that changed last
+        ([("a" * 40, 1), ("a" * 40, 1)], "a" * 40),
+        ([("a" * 40, 1), ("b" * 40, 1)], "master"),  # in the same second: not settled
+        ([("a" * 40, 1), ("", 0)], "master"),
+        ([("", None)], "master"),
+        ([("../x", 1)], "master"),
+    ],
+)
+def test_what_a_branch_of_modelscope_is_pinned_to(entries: list[tuple[str, int | None]], pinned: str) -> None:
+    from weitiao.hub.modelscope import _commit
+
+    blobs = [{"Revision": revision, "CommittedDate": date} for revision, date in entries]
+    assert _commit("master", blobs) == pinned
+    assert _commit("c" * 40, blobs) == "c" * 40
+
+
 @pytest.mark.usefixtures("repository")
 def test_what_is_here_is_not_fetched_again(hubs: Hubs, hub: Hub) -> None:
     fetch_model(hub, NAME, QUIET)
@@ -114,6 +133,12 @@ def test_a_server_that_only_fails(hub: Hub, repository: Repository) -> None:
     refused(hub, NetworkError, "broke off")
 
 
+@pytest.mark.parametrize("answer", [b"<html>please log in</html>", b"[1, 2]", b'{"Data": {"Files": [7]}, "siblings": 7}'])
+def test_an_answer_that_is_none_of_a_hub(hubs: Hubs, hub: Hub, answer: bytes) -> None:
+    hubs.servers[hub].portal = answer
+    assert refused(hub, NetworkError, "").exit_code == 1
+
+
 def test_no_server(hubs: Hubs, hub: Hub) -> None:
     hubs.servers[hub].close()
     refused(hub, NetworkError, "cannot be reached")
@@ -155,7 +180,7 @@ def test_another_content_than_listed(hubs: Hubs, hub: Hub, repository: Repositor
 def test_another_size_than_listed(hubs: Hubs, hub: Hub, repository: Repository, name: str, difference: int) -> None:
     size = len(repository.files[name]) + difference
     repository.listed[name] = {"Size": size, "size": size}
-    refused(hub, (HubError, NetworkError), "")  # type: ignore[arg-type]
+    refused(hub, HubError, "size")
     assert not (hubs.snapshot(hub, "model", NAME.id) / name).exists()
 
 
@@ -225,7 +250,7 @@ def test_a_snapshot_that_lost_a_file_is_not_whole(hub: Hub) -> None:
 def test_progress_adds_up(hub: Hub, repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[int] = []
     monkeypatch.setattr("weitiao.progress.Bar.advance", lambda _, amount=1: told.append(amount))
-    repository.faults[WEIGHTS] = ["truncate"]
+    repository.faults[WEIGHTS] = ["truncate", "500"]
     fetch_model(hub, NAME, QUIET)
     assert sum(told) == len(repository.files[WEIGHTS])
 

@@ -1,11 +1,13 @@
 """In which order a name is looked for, what is pinned, and what is said when it is nowhere."""
 
+import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from commands import command, refused
-from hub_servers import Hubs
+from hub_servers import Hubs, Repository
 from huggingface_hub import constants
 
 from weitiao import language
@@ -142,6 +144,21 @@ def test_one_file_does_not_pass_for_the_data_set(hubs: Hubs) -> None:
         localise(data(train="ms://a/news"))
 
 
+def test_a_link_out_of_a_cache_is_not_followed(hubs: Hubs, tmp_path: Path) -> None:
+    folder = hubs.snapshot("huggingface", "dataset", "a/news")
+    folder.mkdir(parents=True)
+    (folder.parent.parent / "refs").mkdir()
+    (folder.parent.parent / "refs" / "main").write_text(COMMIT)
+    (folder / "train.jsonl").write_bytes(ROWS)
+    settings = data(train="hf://a/news").model_copy(update={"model": ModelConfig(offline=True)})
+    assert localise(settings).config.data.train == str(folder / "train.jsonl")
+    (folder / "train.jsonl").unlink()
+    (tmp_path / "secret.jsonl").write_bytes(ROWS)
+    (folder / "train.jsonl").symlink_to(tmp_path / "secret.jsonl")
+    with pytest.raises(HubError):
+        localise(settings)
+
+
 def test_a_revision_needs_a_hub() -> None:
     with pytest.raises(ConfigError, match=r"model\.revision"):
         localise_model(ModelConfig(path="builtin", revision="main"))
@@ -187,6 +204,32 @@ def test_the_command_fetches_data(hubs: Hubs) -> None:
 @pytest.mark.usefixtures("hubs")
 def test_what_the_command_refuses(arguments: tuple[str, ...], lang: language.Language) -> None:
     refused(*arguments, "--quiet", lang=lang)
+
+
+def change(repository: Repository, name: str, **settings: object) -> None:
+    repository.files[name] = json.dumps(json.loads(repository.files[name]) | settings).encode()
+
+
+BAD: dict[str, Callable[[Repository], object]] = {
+    "hash": lambda r: r.listed.update({"tokenizer.json": {"Sha256": "0" * 64, "blobId": "0" * 40}}),
+    "size": lambda r: r.listed.update({"model.safetensors": {"Size": 10**6, "size": 10**6}}),
+    "path": lambda r: r.files.update({"../x": b""}),
+    "pickle": lambda r: r.files.update({"pytorch_model.bin": r.files.pop("model.safetensors")}),
+    "code": lambda r: change(r, "config.json", auto_map={"AutoModel": "x.Y"}),
+    "no tokenizer": lambda r: r.files.pop("tokenizer.json"),
+    "gone": lambda r: r.faults.update({"config.json": ["404…"]}),
+    "login": lambda r: r.faults.update({"": ["401…"]}),
+}
+
+
+@pytest.mark.parametrize("lang", ["zh", "en"])
+@pytest.mark.parametrize("bad", BAD)
+def test_a_bad_repository_is_one_clear_error_in_either_language(
+    hubs: Hubs, model_files: dict[str, bytes], bad: str, lang: language.Language
+) -> None:
+    for hub in hubs.servers:
+        BAD[bad](hubs.serve(hub, "model", NAME, dict(model_files)))
+        refused("download", NAME, "--hub", hub, "--quiet", lang=lang)
 
 
 @pytest.mark.parametrize("lang", ["zh", "en"])

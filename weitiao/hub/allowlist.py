@@ -126,10 +126,7 @@ def split_of(path: str) -> str | None:
 def verify(path: Path, file: RepoFile, where: str) -> None:
     """Raise HubError unless a fetched file has the size and hash that the hub lists."""
     size = path.stat().st_size
-    fetch_again = t("再下载一次；还这样就换一个仓库", "fetch it again; if that does not help use another repository")
-    if size != file.size:
-        cause = t(f"{file.path} 有 {size} 字节，应为 {file.size}", f"{file.path} has {size} bytes, should have {file.size}")
-        raise HubError(where, cause, fetch_again)
+    require_size(size, file, where)
     if file.sha256 is not None:
         expected, digest = file.sha256, hashlib.sha256()
     elif file.git_sha1 is not None:
@@ -140,8 +137,22 @@ def verify(path: Path, file: RepoFile, where: str) -> None:
         while chunk := stream.read(1 << 20):
             digest.update(chunk)
     if digest.hexdigest() != expected.lower():
-        cause = t(f"{file.path} 的哈希与仓库列出的不同", f"{file.path} has another hash than the hub lists")
-        raise HubError(where, cause, fetch_again)
+        raise differs(file.path, t("哈希", "hash"), where)
+
+
+def require_size(size: int, file: RepoFile, where: str) -> None:
+    """Raise HubError unless a file has the size that the hub lists."""
+    if size != file.size:
+        raise differs(file.path, t(f"大小（{size} 字节）", f"size ({size} bytes)"), where)
+
+
+def differs(path: str, what: str, where: str) -> HubError:
+    """A file whose hash or size is another one than the hub lists."""
+    return HubError(
+        where,
+        t(f"{path} 的{what}与仓库列出的不同", f"{path} has another {what} than the hub lists"),
+        t("再下载一次；还这样就换一个仓库", "fetch it again; if that does not help use another repository"),
+    )
 
 
 def refuse_links_out(folder: Path) -> None:

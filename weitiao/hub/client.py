@@ -65,8 +65,11 @@ def require_reachable(hub: Hub, endpoint: str) -> None:
     """Raise NetworkError at once where no connection can be made, rather than after the client's retries. Through a proxy, if one is set,
     it is the proxy that must answer."""
     parts = urlsplit(endpoint)
-    proxy = getproxies().get(parts.scheme)
+    proxies = getproxies()
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
     target = urlsplit(proxy if "://" in proxy else f"http://{proxy}") if proxy and not proxy_bypass(parts.netloc) else parts
+    if target.scheme not in ("http", "https"):
+        return  # SOCKS: left to the client
     port = target.port or (443 if target.scheme == "https" else 80)
     failure: list[Exception] = []
 
@@ -92,6 +95,18 @@ def unreachable(hub: Hub, detail: str) -> NetworkError:
             "检查网络后再运行一次（下载会续传）；或在能上网的机器上 weitiao download，把文件夹拷来，model 写那个文件夹",
             "check the network and run it again (a download is resumed); or run weitiao download where there is a network, copy the folder "
             "here and name it as the model",
+        ),
+    )
+
+
+def strange(hub: Hub, error: Exception) -> NetworkError:
+    """Something answered, but not as the hub does."""
+    return NetworkError(
+        TITLES[hub],
+        t(f"应答不像是它的（{type(error).__name__}）", f"the answer is not one of a hub ({type(error).__name__})"),
+        t(
+            "是不是有登录页或代理拦在中间？检查网络和端点的设置",
+            "is a login page or a proxy in between? check the network and the endpoint's setting",
         ),
     )
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
+from filelock import FileLock
 from huggingface_hub import HfApi, constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
 from huggingface_hub.errors import (
     EntryNotFoundError,
@@ -28,9 +29,9 @@ from huggingface_hub.file_download import http_get
 from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
 from weitiao.errors import HubError, NetworkError
-from weitiao.hub.allowlist import RepoFile, verify
+from weitiao.hub.allowlist import RepoFile, require_size, verify
 from weitiao.hub.cache import repository_folder
-from weitiao.hub.client import Advance, Listing, denied, not_there, quiet_client, require_reachable, unreachable
+from weitiao.hub.client import Advance, Listing, denied, not_there, quiet_client, require_reachable, strange, unreachable
 from weitiao.hub.names import Hub, HubName, Kind
 
 HUB: Hub = "huggingface"
@@ -87,9 +88,15 @@ def _fetch_file(listing: Listing, file: RepoFile, name: HubName, advance: Advanc
             return
         url = hf_hub_url(listing.id, file.path, repo_type=listing.kind, revision=listing.revision)
         metadata = get_hf_file_metadata(url)
+        if metadata.size is not None:
+            require_size(metadata.size, file, listing.title)
         content = repository_folder(HUB, listing.kind, listing.id) / "blobs" / _checked_etag(metadata.etag, listing)
-        if not content.exists():
-            _fetch_content(metadata.location, url, content, file, listing.title, advance)
+        content.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(content.with_name(f".{content.name}.lock")):  # two programs must not write one partial file
+            if content.exists():
+                advance(file.size)
+            else:
+                _fetch_content(metadata.location, url, content, file, listing.title, advance)
         hf_hub_download(listing.id, file.path, repo_type=listing.kind, revision=listing.revision)
 
 
@@ -102,7 +109,6 @@ def _checked_etag(etag: str | None, listing: Listing) -> str:
 
 def _fetch_content(location: str, url: str, content: Path, file: RepoFile, where: str, advance: Advance) -> None:
     """Fetch into ``<content>.incomplete``, going on where an earlier attempt ended; verify; rename."""
-    content.parent.mkdir(parents=True, exist_ok=True)
     partial = content.with_name(f"{content.name}.incomplete")
     headers = build_hf_headers()
     if urlsplit(location).netloc != urlsplit(url).netloc:
@@ -112,13 +118,16 @@ def _fetch_content(location: str, url: str, content: Path, file: RepoFile, where
         if begun > file.size:
             stream.truncate(0)
             begun = stream.seek(0)
-        advance(begun)
-        http_get(location, stream, resume_size=begun, headers=headers, expected_size=file.size)
+        stream.tell_progress(begun)
+        try:
+            http_get(location, stream, resume_size=begun, headers=headers, expected_size=file.size)
+        except BaseException:
+            stream.tell_progress(-stream.told)  # the next attempt tells what it finds
+            raise
     try:
         verify(partial, file, where)
     except HubError:
         partial.unlink()
-        advance(-file.size)
         raise
     os.replace(partial, content)
 
@@ -129,10 +138,15 @@ class _Counted(io.FileIO):
     def __init__(self, path: Path, advance: Advance) -> None:
         super().__init__(path, "rb+" if path.exists() else "wb+")
         self._advance = advance
+        self.told = 0
+
+    def tell_progress(self, size: int) -> None:
+        self.told += size
+        self._advance(size)
 
     def write(self, data: bytes) -> int:  # type: ignore[override]
         done = super().write(data)
-        self._advance(done)
+        self.tell_progress(done)
         return done
 
 
@@ -164,6 +178,8 @@ def _translated(kind: Kind, name: HubName) -> Iterator[None]:
         raise (not_there(HUB, name, kind) if status in (404, 410) else unreachable(HUB, f"HTTP {status}")) from error
     except (TransportFault, OfflineModeIsEnabled) as error:
         raise unreachable(HUB, type(error).__name__) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:  # a login page, a proxy's answer
+        raise strange(HUB, error) from error
     except OSError as error:
         if error.errno is not None or "Consistency check failed" not in str(error):
             raise

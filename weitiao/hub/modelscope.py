@@ -10,10 +10,9 @@ from typing import Any
 from modelscope_hub import HubApi, ProgressCallback
 from modelscope_hub import errors as ms_errors
 
-from weitiao.errors import HubError
-from weitiao.hub.allowlist import RepoFile, verify
+from weitiao.hub.allowlist import RepoFile, differs, verify
 from weitiao.hub.cache import COMMIT, repository_folder
-from weitiao.hub.client import Advance, Listing, denied, not_there, quiet_client, require_reachable, unreachable
+from weitiao.hub.client import Advance, Listing, denied, not_there, quiet_client, require_reachable, strange, unreachable
 from weitiao.hub.names import Hub, HubName, Kind
 from weitiao.language import t
 
@@ -35,12 +34,14 @@ class ModelScope:
             require_reachable(HUB, self._api.legacy.endpoint)
             self._reached = True
         asked = name.revision or DEFAULT_BRANCH
-        with _translated(kind, name), quiet_client("modelscope_hub"):
-            entries = self._api.legacy.list_repo_files(name.id, kind, revision=asked)
-        blobs = [entry for entry in entries if (entry.get("Type") or "blob") != "tree"]
+        with _translated(kind, name):
+            with quiet_client("modelscope_hub"):
+                entries = self._api.legacy.list_repo_files(name.id, kind, revision=asked)
+            blobs = [entry for entry in entries if (entry.get("Type") or "blob") != "tree"]
+            listing = Listing(HUB, kind, name.id, _commit(asked, blobs), tuple(_file(entry) for entry in blobs))
         if not blobs:
             raise not_there(HUB, name, kind)
-        return Listing(HUB, kind, name.id, _commit(asked, blobs), tuple(_file(entry) for entry in blobs))
+        return listing
 
     def fetch(self, listing: Listing, files: Sequence[RepoFile], advance: Advance) -> Path:
         """The client resumes, retries, and checks size and SHA-256; each file appears under its name only when it passed."""
@@ -59,12 +60,14 @@ class ModelScope:
 
 
 def _commit(asked: str, blobs: Sequence[dict[str, Any]]) -> str:
-    """The commit that a branch stands at; the branch itself where the listing has no commits."""
+    """The commit that a branch stands at; the branch itself where the listing does not settle it."""
     if COMMIT.fullmatch(asked):
         return asked
     dated = [(int(blob.get("CommittedDate") or 0), str(blob.get("Revision") or "")) for blob in blobs]
-    commits = [entry for entry in dated if COMMIT.fullmatch(entry[1])]
-    return max(commits)[1] if len(commits) == len(blobs) else asked
+    newest = max((date for date, _ in dated), default=0)
+    latest = {commit for date, commit in dated if date == newest}
+    commit = latest.pop() if len(latest) == 1 else ""
+    return commit if all(COMMIT.fullmatch(each) for _, each in dated) and commit else asked
 
 
 def _file(entry: dict[str, Any]) -> RepoFile:
@@ -96,6 +99,8 @@ def _translated(kind: Kind, name: HubName) -> Iterator[None]:
         raise _ours(first, kind, name, path) from error
     except (ms_errors.HubError, OSError) as error:
         raise _ours(error, kind, name, "") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:  # a login page, a proxy's answer
+        raise strange(HUB, error) from error
 
 
 def _ours(error: BaseException, kind: Kind, name: HubName, path: str) -> Exception:
@@ -105,9 +110,7 @@ def _ours(error: BaseException, kind: Kind, name: HubName, path: str) -> Excepti
         return denied(HUB, name.id)
     if isinstance(error, ms_errors.FileIntegrityError):
         size = isinstance(error, ms_errors.FileSizeMismatchError)
-        what = t("大小", "size") if size else t("哈希", "hash")
-        cause = t(f"{path} 的{what}与仓库列出的不同", f"{path} has another {what} than the hub lists")
-        return HubError(f"ModelScope {name.id}", cause, t("再下载一次；还这样就换一个仓库", "fetch it again; else use another repository"))
+        return differs(path, t("大小", "size") if size else t("哈希", "hash"), f"ModelScope {name.id}")
     if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
         return error  # a full disk, a cache that cannot be written to
     return unreachable(HUB, f"{type(error).__name__} {path}".strip())

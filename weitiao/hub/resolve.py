@@ -28,6 +28,11 @@ class Inputs:
     pinned: RunConfig
     sources: dict[str, dict[str, Any]]
 
+    def data_source(self, path: str) -> dict[str, Any]:
+        """Where a data file came from; empty for a local one."""
+        given = self.config.data.model_dump()
+        return next((source for split, source in self.sources.items() if given.get(split) == path), {})
+
 
 def localise(config: RunConfig, reporter: Reporter | None = None) -> Inputs:
     """Find or fetch what the configuration names. Raises UserError or NetworkError."""
