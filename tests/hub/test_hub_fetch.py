@@ -118,6 +118,7 @@ def test_a_network_that_fails_is_no_fault_of_the_input(
     hub: Hub, repository: Repository, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("weitiao.hub.huggingface.PAUSES_SECONDS", ())
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DOWNLOAD_TIMEOUT", 0.1)
     repository.faults[WEIGHTS] = [fault]
     assert refused(hub, NetworkError, "broke off").exit_code == 1
 
@@ -274,6 +275,7 @@ def test_the_files_of_a_data_set(hubs: Hubs, hub: Hub) -> None:
     ("files", "said"),
     [
         ({"a.jsonl": b"{}", "b.jsonl": b"{}"}, "/a.jsonl"),
+        ({"test.jsonl": b"{}"}, "/test.jsonl"),
         ({"train-1.csv": b"a", "train-2.csv": b"b"}, "/train-1.csv"),
         ({"loader.py": b"raise", "README.md": b"#"}, "no data file"),
     ],
@@ -294,8 +296,9 @@ def test_the_files_can_be_used_by_the_hub_s_own_client(hub: Hub, repository: Rep
 def own_client(hub: Hub, commit: str) -> Path:
     """Where the hub's own library finds the snapshot offline."""
     if hub == "huggingface":
-        from huggingface_hub import snapshot_download
+        from huggingface_hub import scan_cache_dir, snapshot_download
 
+        assert not scan_cache_dir().warnings
         return Path(snapshot_download(NAME.id, local_files_only=True))
     from modelscope_hub import HubApi
 

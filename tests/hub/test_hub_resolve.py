@@ -126,6 +126,21 @@ def test_what_is_run_is_local_and_what_is_kept_is_pinned(hubs: Hubs, model_files
     assert inputs.pinned.with_absolute_paths().data == inputs.pinned.data
 
 
+@pytest.mark.parametrize(
+    ("names", "train", "test"),
+    [
+        (["data.jsonl"], "data.jsonl", None),
+        (["data.jsonl", "test.jsonl"], "data.jsonl", "test.jsonl"),
+        (["x/train.jsonl"], "x/train.jsonl", None),
+    ],
+)
+def test_the_only_file_without_a_split_s_name_is_for_training(hubs: Hubs, names: list[str], train: str, test: str | None) -> None:
+    hubs.serve("modelscope", "dataset", "a/news", dict.fromkeys(names, ROWS))
+    inputs = localise(data(train="ms://a/news"))
+    assert inputs.sources["train"]["file"] == train
+    assert inputs.sources.get("test", {}).get("file") == test
+
+
 def test_splits_that_are_given_are_kept(hubs: Hubs, small_csv: Path) -> None:
     hubs.serve("huggingface", "dataset", "a/news", {"train.jsonl": ROWS, "test.jsonl": ROWS})
     inputs = localise(data(train="hf://a/news", test=str(small_csv)))

@@ -90,8 +90,9 @@ def choose(name: HubName, offered: Sequence[str], splits: Sequence[str], where: 
     found: dict[str, str] = {}
     for split in splits:
         candidates = [path for path in offered if split_of(path) == split]
-        if not candidates and split == first == "train" and len(offered) == 1:
-            candidates = list(offered)
+        if not candidates and split == first == "train":
+            unnamed = [path for path in offered if split_of(path) is None]
+            candidates = unnamed if len(unnamed) == 1 else []
         if len(candidates) > 1 or (not candidates and split == first):
             example = f"data.{split}: {_prefix(name)}{name.id}/{(candidates or list(offered))[0]}"
             cause = t(f"从文件名看不出哪一个是 {split}：{listed}", f"the names of its files do not say which one is {split}:{listed}")

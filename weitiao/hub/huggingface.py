@@ -82,7 +82,8 @@ class HuggingFace:
 
 def _fetch_file(listing: Listing, file: RepoFile, name: HubName, advance: Advance) -> None:
     with _translated(listing.kind, name):
-        pointer = repository_folder(HUB, listing.kind, listing.id) / "snapshots" / listing.revision / file.path
+        storage = repository_folder(HUB, listing.kind, listing.id)
+        pointer = storage / "snapshots" / listing.revision / file.path
         if pointer.is_file() and pointer.stat().st_size == file.size:
             advance(file.size)
             return
@@ -90,9 +91,11 @@ def _fetch_file(listing: Listing, file: RepoFile, name: HubName, advance: Advanc
         metadata = get_hf_file_metadata(url)
         if metadata.size is not None:
             require_size(metadata.size, file, listing.title)
-        content = repository_folder(HUB, listing.kind, listing.id) / "blobs" / _checked_etag(metadata.etag, listing)
-        content.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(content.with_name(f".{content.name}.lock")):  # two programs must not write one partial file
+        content = storage / "blobs" / _checked_etag(metadata.etag, listing)
+        lock = storage.parent / ".locks" / storage.name / f"{content.name}.weitiao.lock"
+        for folder in (content.parent, lock.parent):
+            folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(lock):  # two programs must not write one partial file
             if content.exists():
                 advance(file.size)
             else:

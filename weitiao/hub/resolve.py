@@ -74,6 +74,8 @@ def locate_model(name: HubName, preferred: Hub, offline: bool, reporter: Reporte
     refusal: ModelError | None = None
     for hub in hubs:
         for snapshot in cache.find(hub, "model", name):
+            if not snapshot.files and not (snapshot.folder / "tokenizer_config.json").is_file():
+                continue  # another program's, and without what holds the chat template: not whole
             try:
                 check_folder(snapshot.folder, hub)
             except ModelError as error:
