@@ -228,7 +228,7 @@ def test_shards_by_their_index(hub: Hub, repository: Repository) -> None:
 
 
 @pytest.mark.usefixtures("hubs")
-def test_a_new_commit_does_not_touch_the_old_snapshot(hub: Hub, repository: Repository) -> None:
+def test_a_new_commit_does_not_touch_the_old_snapshot(hub: Hub, repository: Repository, model_files: dict[str, bytes]) -> None:
     first = fetch_model(hub, NAME, QUIET)
     former = sha256((first.folder / "generation_config.json").read_bytes())
     repository.files = {**repository.files, "generation_config.json": b'{"new": 1}'}
@@ -237,6 +237,10 @@ def test_a_new_commit_does_not_touch_the_old_snapshot(hub: Hub, repository: Repo
     assert (second.revision, first.revision) == ("d" * 40, "c" * 40)
     assert sha256((first.folder / "generation_config.json").read_bytes()) == former
     assert cache.find(hub, "model", NAME)[0] == second
+    repository.commit, repository.files = "c" * 40, dict(model_files)
+    fetch_model(hub, HubName(NAME.id, None, "c" * 40), QUIET)
+    assert cache.find(hub, "model", NAME)[0].revision == "d" * 40  # asking for an old commit does not make it the newest
+    assert len([one for one in cache.find(hub, "model", NAME) if one.files]) == 1
     assert cache.find(hub, "model", HubName(NAME.id, None, "c" * 40))[0].folder == first.folder
 
 

@@ -65,13 +65,20 @@ def repository_folder(hub: Hub, kind: Kind, repository: str) -> Path:
 
 
 def remember(snapshot: Snapshot, asked: str | None, files: Sequence[RepoFile], offered: Sequence[str] = ()) -> None:
-    """Write the manifest of a completed snapshot; files of an earlier one of the same revision stay listed. ``offered``: all data files
-    that the repository has, fetched or not."""
+    """Write the manifest of a completed snapshot: its files (those fetched earlier stay listed, if the revision is a commit), and that it
+    is what ``asked`` (None: the default branch) means now, which no other snapshot is any more. ``offered``: all data files that the
+    repository has, fetched or not."""
     path = _manifest(repository_folder(snapshot.hub, snapshot.kind, snapshot.id), snapshot.revision or "unknown")
     path.parent.mkdir(exist_ok=True)
-    former = _read(path).get("files", {})
+    for other in path.parent.glob("*.json"):
+        manifest = _read(other)
+        if other != path and asked in manifest.get("asked", []):
+            write_json(other, manifest | {"asked": [name for name in manifest["asked"] if name != asked]})
+    former = _read(path)
+    names = [*(name for name in former.get("asked", []) if name != asked), asked]
+    kept = former.get("files", {}) if COMMIT.fullmatch(snapshot.revision or "") else {}
     listed = {file.path: {"bytes": file.size, "sha256": file.sha256, "git_sha1": file.git_sha1} for file in files}
-    write_json(path, {"revision": snapshot.revision, "asked": asked, "files": former | listed, "offered": list(offered)})
+    write_json(path, {"revision": snapshot.revision, "asked": names, "files": kept | listed, "offered": list(offered)})
     if snapshot.hub == "huggingface" and not COMMIT.fullmatch(asked or "main"):
         reference = path.parent.parent / "refs" / (asked or "main")  # as the client writes it, so that it resolves the name offline too
         reference.parent.mkdir(parents=True, exist_ok=True)
@@ -102,17 +109,17 @@ def _read(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
-    return value if isinstance(value, dict) and isinstance(value.get("files"), dict) else {}
+    sound = isinstance(value, dict) and isinstance(value.get("files"), dict) and isinstance(value.get("asked"), list)
+    return value if sound else {}
 
 
 def _completed(storage: Path, hub: Hub, kind: Kind, name: HubName) -> list[Snapshot]:
-    """The snapshots with a manifest that is fulfilled, the latest first."""
+    """The snapshots with a manifest that says so and is fulfilled."""
     found = []
-    manifests = sorted((storage / ".weitiao").glob("*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
-    for path in manifests:
+    for path in sorted((storage / ".weitiao").glob("*.json")):
         manifest = _read(path)
         revision = manifest.get("revision")
-        if not isinstance(revision, str) or name.revision not in (manifest.get("asked"), revision):
+        if not isinstance(revision, str) or not is_safe_path(revision) or name.revision not in (*manifest["asked"], revision):
             continue
         folder = storage / "snapshots" / revision
         if all(is_safe_path(file) and _has(folder / file, entry) for file, entry in manifest["files"].items()):

@@ -189,6 +189,8 @@ def _choose_cached(snapshot: Snapshot, name: HubName, splits: Sequence[str]) -> 
     offered = cache.offered(snapshot)
     if offered:
         chosen = choose(name, offered, splits, f"{TITLES[snapshot.hub]} {name.id}")
+        if not set(chosen.values()) <= set(snapshot.files):
+            return None
     else:
         found = [RepoFile(path.relative_to(snapshot.folder).as_posix(), 0) for path in sorted(snapshot.folder.rglob("*")) if path.is_file()]
         offered = tuple(file.path for file in data_files(found))
