@@ -167,6 +167,9 @@ class HuggingFaceHandler(Handler):
         if self.hub.token and self.headers.get("Authorization") != f"Bearer {self.hub.token}":
             self.send_json({"error": "no"}, 401, {"X-Error-Code": "GatedRepo"})
             return
+        if path == "/api/agent-harnesses":  # asked for beside, and not needed
+            self.send(404)
+            return
         if path.startswith("/api/"):
             self.listing(path.removeprefix("/api/"))
             return
@@ -212,10 +215,10 @@ class ModelScopeHandler(Handler):
     """`/api/v1/models/ID/repo/files`, `/api/v1/datasets/ID/repo/tree` and `/api/v1/KINDs/ID/repo?Revision=…&FilePath=…`."""
 
     def get(self, path: str, query: dict[str, str]) -> None:
-        kinds, owner, name, *rest = path.removeprefix("/api/v1/").split("/")
-        if kinds == "repos":
+        if path == "/api/v1/repos/internalAccelerationInfo":  # whether a nearer store is known
             self.send_json({"Code": 200, "Data": {}, "Success": True})
             return
+        kinds, owner, name, *rest = path.removeprefix("/api/v1/").split("/")
         if self.hub.token and self.headers.get("Authorization") != f"Bearer {self.hub.token}":
             self.send_json({"Code": 10010101004, "Message": "unauthorized", "Success": False}, 401)
             return

@@ -96,7 +96,8 @@ def ask_hubs(hubs: Sequence[Hub], name: HubName, fetch: Callable[[Hub, HubName, 
         except (HubError, NetworkError) as error:
             faults.append(error)
             if hub != hubs[-1]:
-                reporter.say(t(f"{error}\n改问 {TITLES[hubs[-1]]}", f"{error}\nasking {TITLES[hubs[-1]]} instead"))
+                said = str(error).splitlines()[0]
+                reporter.say(t(f"{said}\n改问 {TITLES[hubs[-1]]}", f"{said}\nasking {TITLES[hubs[-1]]} instead"))
     raise _all_failed(faults, name)
 
 
