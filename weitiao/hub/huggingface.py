@@ -48,13 +48,10 @@ class HuggingFace:
 
     def __init__(self) -> None:
         self._api = HfApi()
-        self._reached = False
 
     def list(self, kind: Kind, name: HubName) -> Listing:
         """The files at the revision, pinned to its commit."""
-        if not self._reached:
-            require_reachable(HUB, self._api.endpoint)
-            self._reached = True
+        require_reachable(HUB, self._api.endpoint)
 
         def ask() -> Listing:
             info = self._api.model_info if kind == "model" else self._api.dataset_info

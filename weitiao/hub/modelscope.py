@@ -25,14 +25,11 @@ class ModelScope:
 
     def __init__(self) -> None:
         self._api = HubApi()
-        self._reached = False
 
     def list(self, kind: Kind, name: HubName) -> Listing:
         """The files at the revision. The hub lists with each file the commit that last changed it: the latest of these is the state of
         the branch, and what the listing is pinned to."""
-        if not self._reached:
-            require_reachable(HUB, self._api.legacy.endpoint)
-            self._reached = True
+        require_reachable(HUB, self._api.legacy.endpoint)
         asked = name.revision or DEFAULT_BRANCH
         with _translated(kind, name):
             with quiet_client("modelscope_hub"):
