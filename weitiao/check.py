@@ -5,12 +5,15 @@ from typing import Any
 from weitiao.config import RunConfig
 from weitiao.data.examples import SPLITS, label_counts, load_dataset
 from weitiao.data.ledger import describe_reason
+from weitiao.hub.resolve import localise
 from weitiao.language import t
 from weitiao.model.load import find_model
+from weitiao.progress import Reporter
 
 
-def check_run(config: RunConfig) -> dict[str, Any]:
+def check_run(config: RunConfig, reporter: Reporter | None = None) -> dict[str, Any]:
     """What a run would start from: rows per split, labels, rejected rows, the model. Raises UserError where the run would."""
+    config = localise(config, reporter).config
     folder = find_model(config.model)
     dataset = load_dataset(config)
     for split in SPLITS:

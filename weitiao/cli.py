@@ -175,9 +175,33 @@ def init(
 def check(config: Annotated[Path, typer.Argument(help="YAML")], overrides: Overrides = None, as_json: Json = False) -> None:
     from weitiao.check import check_run, check_text
     from weitiao.config import load_config
+    from weitiao.progress import Reporter
 
-    result = check_run(load_config(config, overrides or ()))
+    result = check_run(load_config(config, overrides or ()), Reporter())
     _emit(as_json, result, lambda: check_text(result))
+
+
+@app.command(
+    cls=Command,
+    help=t(
+        "从 ModelScope 或 Hugging Face 下载一个模型，或（--data）一个数据集的文件。",
+        "Fetch a model, or (--data) the files of a data set, from ModelScope or Hugging Face.",
+    ),
+)
+def download(
+    name: Annotated[str, typer.Argument(help=t("所有者/名字、ms://… 或 hf://…", "owner/name, ms://… or hf://…"))],
+    revision: Annotated[str | None, typer.Option("--revision", help=t("分支、标签或提交", "a branch, tag or commit"))] = None,
+    to: Annotated[Path | None, typer.Option("--to", help=t("再拷一份到这个文件夹", "also copy it into this folder"))] = None,
+    hub: Annotated[str, typer.Option("--hub", help=t("先问哪一个", "which to ask first: ") + "modelscope | huggingface")] = "modelscope",
+    data: Annotated[bool, typer.Option("--data", help=t("数据集，不是模型", "a data set rather than a model"))] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    from weitiao.hub.command import download as fetch
+    from weitiao.progress import Reporter
+
+    result = fetch(name, revision, hub, data, to, Reporter(quiet))
+    _emit(as_json, result, lambda: result["folder"])
 
 
 @app.command(

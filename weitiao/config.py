@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from weitiao.config_io import check_tree, dump_yaml, parse_yaml, read_tree
+from weitiao.hub.names import checked_revision, is_prefixed, model_name
 from weitiao.language import t
 
 __all__ = ["RunConfig", "build_config", "load_config", "parse_yaml"]
@@ -71,7 +72,14 @@ class ModelConfig(Part):
     """The base model."""
 
     path: Name = "builtin"
-    """`builtin` (the small Chinese model inside this package) or a local folder in the transformers format."""
+    """`builtin` (the small Chinese model inside this package), a local folder in the transformers format, or the name of a model on a hub:
+    `owner/name`, `ms://owner/name` (ModelScope), `hf://owner/name` (Hugging Face). A path that exists is that path."""
+    revision: Annotated[Name, AfterValidator(checked_revision)] | None = None
+    """Branch, tag or commit of a model on a hub. Absent: what is in the cache, else the newest; the run records the commit."""
+    hub: Literal["modelscope", "huggingface"] = "modelscope"
+    """Which hub to ask first for a name without a prefix; the other one is asked when this one does not give it."""
+    offline: bool = False
+    """Ask no hub, for the model or for data: only what is here already counts."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Working precision of the weights. `auto`: bfloat16 with float32 master weights where the processor computes in bfloat16, else
     float32."""
@@ -94,7 +102,8 @@ class DataConfig(Part):
     """The data files and how rows become tokens."""
 
     train: Name = "builtin"
-    """A data file, or `builtin` (the topics of LibreOffice's Chinese help, with its own splits)."""
+    """A data file, `builtin` (the topics of LibreOffice's Chinese help, with its own splits), or a data set on a hub, `ms://owner/name` or
+    `hf://owner/name`, with `/FILE` behind it where the files' names do not tell the splits. Only files are fetched, no script is run."""
     validation: Name | None = None
     """A file; absent: split off from `train` by `validation_share`."""
     test: Name | None = None
@@ -329,9 +338,10 @@ class RunConfig(Part):
         data = {
             name: str(Path(value).absolute())
             for name, value in (("train", self.data.train), ("validation", self.data.validation), ("test", self.data.test))
-            if value is not None and value != "builtin"
+            if value is not None and value != "builtin" and not is_prefixed(value)
         }
-        model = {} if self.model.path == "builtin" else {"path": str(Path(self.model.path).absolute())}
+        named = self.model.path == "builtin" or model_name(self.model.path) is not None
+        model = {} if named else {"path": str(Path(self.model.path).absolute())}
         changes = {
             "runs": str(Path(self.runs).absolute()),
             "data": self.data.model_copy(update=data),

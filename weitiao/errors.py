@@ -6,9 +6,11 @@ WeitiaoError
 │   ├── ConfigError (ValueError)
 │   ├── DataError (ValueError)
 │   ├── ModelError (ValueError)
+│   ├── HubError (LookupError)
 │   └── DiskSpaceError (OSError)
 └── RunError (exit code 1)         the run failed
     ├── DamagedError (ValueError)
+    ├── NetworkError (ConnectionError)
     ├── NonFiniteError (ArithmeticError)
     └── OutOfMemoryError (MemoryError)
 """
@@ -51,6 +53,10 @@ class ModelError(UserError, ValueError):
     """A model folder that cannot or must not be loaded."""
 
 
+class HubError(UserError, LookupError):
+    """A name, revision or file that a hub does not have or does not give, or one that is not here while no hub may be asked."""
+
+
 class DiskSpaceError(UserError, OSError):
     """Too little free disk space for what the run will write."""
 
@@ -65,6 +71,13 @@ class DamagedError(RunError, ValueError):
     def __init__(self, path: Path, cause: str) -> None:
         self.path, self.cause = path, cause
         super().__init__(f"{path}: {cause}")
+
+
+class NetworkError(RunError, ConnectionError):
+    """A hub that cannot be reached, or breaks off. Nothing is wrong with the input: the same command may work later (so exit code 1)."""
+
+    def __init__(self, where: str, cause: str, remedy: str) -> None:
+        super().__init__(f"{where}: {cause}\n  {t('怎么办', 'What to do')}: {remedy}")
 
 
 class NonFiniteError(RunError, ArithmeticError):

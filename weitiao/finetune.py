@@ -39,7 +39,7 @@ def finetune(config: RunConfig, reporter: Reporter | None = None, *, fresh: bool
     if not fresh:
         check_existing(config, allow_changes)
     work = Workshop(config, reporter)
-    with recorded(open_run(config, work, fresh, allow_changes)) as run:
+    with recorded(open_run(work, fresh, allow_changes)) as run:
         saves = Saves(run.path / "checkpoints", config.train.checkpoint, identity(work), reporter)
         start = save_point(run, saves, allow_changes)
         write_accounts(run, work)
@@ -77,7 +77,8 @@ def write_accounts(run: Run, work: Workshop) -> None:
     run.write("data/audit.json", findings)
     data: dict[str, Any] = {}
     for entry in ledger["files"]:
-        one = data.setdefault(entry["split"], {"path": entry["path"], "sha256": entry["sha256"], "rows": 0})
+        first = {"path": entry["path"], "sha256": entry["sha256"], "rows": 0} | work.inputs.data_source(entry["path"])
+        one = data.setdefault(entry["split"], first)
         one["rows"] += entry["used"]
     gpu = torch.cuda.get_device_name() if work.device.type == "cuda" else None
     run.update(data=data, hardware=hardware(work.device.type, gpu))
@@ -174,6 +175,7 @@ def record_model(run: Run, work: Workshop, model: nn.Module) -> None:
     run.update(
         base_model={
             "source": work.folder.source,
+            **work.inputs.sources.get("model", {}),
             "path": str(work.folder.path.absolute()),
             "sha256": work.folder.sha256(),
             "architecture": work.folder.architecture,
@@ -200,6 +202,6 @@ def publish(run: Run, work: Workshop, model: nn.Module) -> None:
         "columns": dataclasses.asdict(work.data.dataset.columns),
         "max_tokens": work.data.max_tokens,
         "shorten": work.config.data.shorten,
-        "base_model": {"path": run.record["base_model"]["path"], "sha256": run.record["base_model"]["sha256"]},
+        "base_model": {key: run.record["base_model"][key] for key in ("path", "sha256")} | work.inputs.sources.get("model", {}),
     }
     checkpoint.publish_model(run.path / "model", model, work.encoder.tokenizer, card)

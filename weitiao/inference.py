@@ -18,6 +18,7 @@ from weitiao.data.render import ChatEncoder
 from weitiao.errors import DataError
 from weitiao.evaluate.judge import Judgement, judge_labels, judge_text
 from weitiao.evaluate.predict import Predictor
+from weitiao.hub.resolve import localise_data
 from weitiao.language import t
 from weitiao.model.load import load_tokenizer
 from weitiao.model.result import load_result
@@ -198,7 +199,7 @@ def evaluate(run: Path | str | Tuned, data: Path | str | None = None, reporter: 
     tuned = run if isinstance(run, Tuned) else Tuned.load(run)
     reporter = reporter or Reporter(quiet=True)
     if data is None:
-        dataset: Dataset = load_dataset(tuned.config)
+        dataset: Dataset = load_dataset(localise_data(tuned.config, reporter).config)
         _require_same_files(tuned.run, dataset)
         if not dataset.splits["test"]:
             raise DataError(

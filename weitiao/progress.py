@@ -2,12 +2,23 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import perf_counter
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
 from weitiao.language import t, visible
 
@@ -17,7 +28,7 @@ class _Listened(Console):
 
     def on_broken_pipe(self) -> None:
         self.quiet = True
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
 
 
 SECONDS_BETWEEN_LINES = 60.0
@@ -27,7 +38,8 @@ class Reporter:
     """Tells phases, notes and progress to standard error; ``quiet`` tells nothing."""
 
     def __init__(self, quiet: bool = False) -> None:
-        self.console = _Listened(stderr=True, quiet=quiet, highlight=False, soft_wrap=True, markup=False, emoji=False)
+        # Bound to today's standard error: while a hub's client works, its own output there is turned away.
+        self.console = _Listened(file=sys.stderr, quiet=quiet, highlight=False, soft_wrap=True, markup=False, emoji=False)
         self.live = self.console.is_terminal and not quiet
 
     def say(self, text: str) -> None:
@@ -37,12 +49,23 @@ class Reporter:
     @contextmanager
     def bar(self, title: str, total: int) -> Iterator["Bar"]:
         """A progress bar with time elapsed and left; without a terminal only its title is printed."""
+        with self._bar(title, total, str, (MofNCompleteColumn(), TimeElapsedColumn())) as bar:
+            yield bar
+
+    @contextmanager
+    def transfer(self, title: str, total_bytes: int) -> Iterator["Bar"]:
+        """The same for bytes that come over a network, with their rate."""
+        with self._bar(title, total_bytes, human_bytes, (DownloadColumn(), TransferSpeedColumn())) as bar:
+            yield bar
+
+    @contextmanager
+    def _bar(self, title: str, total: int, shown: Callable[[int], str], middle: tuple[ProgressColumn, ...]) -> Iterator["Bar"]:
         if not self.live:
             self.say(title)
-            yield Bar(None, None, PlainLines(self, title, total))
+            yield Bar(None, None, PlainLines(self, title, total, shown))
             return
         columns = (
-            TextColumn("{task.description}", markup=False), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn(),
+            TextColumn("{task.description}", markup=False), BarColumn(bar_width=24), *middle,
             TextColumn(t("剩余", "left")), TimeRemainingColumn(), TextColumn("{task.fields[status]}", markup=False),
         )  # fmt: skip
         with Progress(*columns, console=self.console, transient=True) as progress:
@@ -52,18 +75,18 @@ class Reporter:
 class PlainLines:
     """Progress without a terminal: a line a minute, with the time left."""
 
-    def __init__(self, reporter: Reporter, title: str, total: int) -> None:
-        self._reporter, self._title, self._total = reporter, title, total
+    def __init__(self, reporter: Reporter, title: str, total: int, shown: Callable[[int], str] = str) -> None:
+        self._reporter, self._title, self._total, self._shown = reporter, title, total, shown
         self._start = self._last = perf_counter()
         self._done = 0
 
     def advance(self, amount: int, status: str) -> None:
         self._done += amount
         now = perf_counter()
-        if now - self._last >= SECONDS_BETWEEN_LINES and self._done < self._total:
+        if now - self._last >= SECONDS_BETWEEN_LINES and 0 < self._done < self._total:
             self._last = now
             left = human_seconds((now - self._start) / self._done * (self._total - self._done))
-            done = f"{self._title} {self._done}/{self._total}"
+            done = f"{self._title} {self._shown(self._done)}/{self._shown(self._total)}"
             self._reporter.say("  ".join(part for part in (done, status, t(f"剩余约 {left}", f"about {left} left")) if part))
 
 

@@ -38,7 +38,9 @@ def check_existing(config: RunConfig, allow_changes: bool) -> None:
         raise ConfigError(str(path), cause, t("换一个 name=…", "choose another name=…")) from None
     if run.record["state"] == "finished":
         raise _finished(path)
-    changes = [f"{key}: {old!r} → {new!r}" for key, (old, new) in changed_settings(run.config, config).items()]
+    differ = changed_settings(run.config, config).items()
+    # Names of models and data mean something only when they have been looked up: `open_run` compares those.
+    changes = [f"{key}: {old!r} → {new!r}" for key, (old, new) in differ if not key.startswith(("model.", "data."))]
     if changes and not allow_changes:
         _refuse(path, t("配置与中断的那次不同", "the configuration is not that of the interrupted run"), changes)
 
@@ -68,13 +70,14 @@ def deciding_settings(config: RunConfig) -> dict[str, Any]:
 
 def identity(work: Workshop) -> dict[str, str]:
     """Hashes of what decides a run's numbers, for the manifests of its checkpoints."""
-    settings = json.dumps(deciding_settings(work.config), sort_keys=True, ensure_ascii=False)
+    settings = json.dumps(deciding_settings(work.inputs.pinned), sort_keys=True, ensure_ascii=False)
     data = json.dumps(work.data.dataset.ledger.hashes, sort_keys=True, ensure_ascii=False)
     return {"config_sha256": hashlib.sha256(settings.encode()).hexdigest(), "data_sha256": hashlib.sha256(data.encode()).hexdigest()}
 
 
-def open_run(config: RunConfig, work: Workshop, fresh: bool, allow_changes: bool) -> Run:
+def open_run(work: Workshop, fresh: bool, allow_changes: bool) -> Run:
     """The run's folder, locked: a new one, or the named one that was interrupted. Raises ConfigError where it must not be gone on with."""
+    config = work.inputs.pinned
     path = existing_run(config)
     if path is not None and fresh:
         put_aside(path, work)

@@ -236,15 +236,16 @@ def _existing(folder: Path) -> Path:
     return place
 
 
-def require_space(folder: Path, needed_bytes: int, free: Callable[[Path], int] = free_bytes) -> None:
-    """Raise DiskSpaceError unless ``needed_bytes`` and a tenth more are free where ``folder`` is or will be."""
+def require_space(folder: Path, needed_bytes: int, free: Callable[[Path], int] = free_bytes, elsewhere: str = "") -> None:
+    """Raise DiskSpaceError unless ``needed_bytes`` and a tenth more are free where ``folder`` is or will be. ``elsewhere``: the remedy;
+    empty: runs=FOLDER."""
     there, needed = free(folder), needed_bytes + needed_bytes // 10
     if there < needed:
         raise DiskSpaceError(
             str(_existing(folder)),
             t(
-                f"磁盘只剩 {there / 1e6:.0f} MB，这次运行需要约 {needed / 1e6:.0f} MB",
-                f"{there / 1e6:.0f} MB of disk space are free, the run needs about {needed / 1e6:.0f} MB",
+                f"磁盘只剩 {there / 1e6:.0f} MB，需要约 {needed / 1e6:.0f} MB",
+                f"{there / 1e6:.0f} MB of disk space are free, about {needed / 1e6:.0f} MB are needed",
             ),
-            t("清理磁盘，或用 runs=别的文件夹 换一个位置", "free some, or put the runs elsewhere: runs=FOLDER"),
+            elsewhere or t("清理磁盘，或用 runs=别的文件夹 换一个位置", "free some, or put the runs elsewhere: runs=FOLDER"),
         )

@@ -12,6 +12,7 @@ from weitiao.config import RunConfig
 from weitiao.data.batch import Plan
 from weitiao.data.render import ChatEncoder
 from weitiao.errors import ConfigError
+from weitiao.hub.resolve import Inputs, localise
 from weitiao.language import t
 from weitiao.methods import apply_method
 from weitiao.model.checkpoint import count_parameters
@@ -37,6 +38,7 @@ class Workshop:
 
     config: RunConfig
     reporter: Reporter
+    inputs: Inputs = field(init=False)
     folder: ModelFolder = field(init=False)
     device: torch.device = field(init=False)
     dtype: torch.dtype = field(init=False)
@@ -46,6 +48,8 @@ class Workshop:
     all_elements: int = field(init=False)
 
     def __post_init__(self) -> None:
+        self.inputs = localise(self.config, self.reporter)
+        self.config = self.inputs.config
         self.folder = find_model(self.config.model)
         self.device = choose_device(self.config.model)
         self.dtype = choose_precision(self.config.model, self.device)

@@ -19,12 +19,14 @@ LONGEST_FILE, LONGEST_FUNCTION = 400, 60
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("language", "records", "builtin"),
     ("errors",),
-    ("config_io", "storage", "usage", "progress", "terminal", "interrupts"),
+    ("config_io", "storage", "usage", "progress", "terminal", "interrupts", "hub.names"),
     ("config",),
     ("cost", "optim", "run"),
     ("data.csv_rows", "data.json_rows", "data.columns", "data.split", "data.render", "data.batch"),
     ("data.read",),
+    ("hub.allowlist",),
     ("data.ledger", "data.starter", "model.heads", "model.logprobs", "model.load"),
+    ("hub",),
     ("model.checkpoint", "methods", "tasks"),
     ("model.result", "data.examples", "evaluate", "train", "report"),
     ("objectives", "course", "prepare", "summary"),
@@ -49,6 +51,8 @@ BEFORE_TORCH = (
     "config",
     "check",
     "cli",
+    "hub.resolve",
+    "hub.command",
     "report.build",
     "report.card",
 )
@@ -133,7 +137,7 @@ def test_packages_that_are_only_folders_are_empty() -> None:
 @pytest.mark.parametrize("name", BEFORE_TORCH)
 def test_torch_is_not_imported_on_the_way(name: str) -> None:
     """By the imports at the top of each module that is reached: those within functions are for later."""
-    heavy, seen, waiting = {"torch", "transformers", "peft", "sklearn"}, set(), [name]
+    heavy, seen, waiting = {"torch", "transformers", "peft", "sklearn", "modelscope_hub", "huggingface_hub"}, set(), [name]
     while waiting:
         current = waiting.pop()
         seen.add(current)
@@ -265,6 +269,6 @@ def test_every_module_and_every_public_function_says_what_it_is(name: str) -> No
 
 
 def test_importing_the_package_is_light() -> None:
-    heavy = ("torch", "transformers", "peft", "sklearn", "pydantic", "yaml", "typer", "rich")
+    heavy = ("torch", "transformers", "peft", "sklearn", "pydantic", "yaml", "typer", "rich", "modelscope_hub", "huggingface_hub")
     code = f"import sys; import weitiao; print([name for name in {heavy} if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -178,7 +178,10 @@ def _config(files: dict[SplitName, Path], look: _Look) -> str:
     lines = [
         *(f"# {line}".rstrip() for line in _findings(files["train"], look)),
         "",
-        "model: builtin" + t("  # 或本地模型文件夹（safetensors）", "  # or a local folder with safetensors"),
+        t(
+            "model: builtin  # 或 Qwen/Qwen2-0.5B-Instruct 这样的名字，或本地文件夹",
+            "model: builtin  # or a name like Qwen/Qwen2-0.5B-Instruct, or a local folder",
+        ),
         f"task: {{kind: {look.task}{_task_language(look)}}}",
         *([] if is_text else _listed_labels(look)),
         "data:",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from weitiao.config import ModelConfig
 from weitiao.errors import ModelError
+from weitiao.hub.allowlist import refuse_links_out
 from weitiao.language import t
 from weitiao.storage import folder_sha256
 
@@ -76,15 +77,30 @@ def check_folder(path: Path, source: str) -> ModelFolder:
             where,
             t("没有这个文件夹", "no such folder"),
             t(
-                "model 要么是 builtin，要么是本地的模型文件夹（本版本不下载）",
-                "model is `builtin` or a local model folder (this version downloads nothing)",
+                "model 是 builtin、本地的模型文件夹，或社区里的名字（所有者/名字）",
+                "model is `builtin`, a local model folder, or a name on a hub (owner/name)",
             ),
         )
+    config = check_settings(path)
+    weights = _weight_files(path)
+    elements = sum(_count_elements(path / name) for name in weights)
+    # Absolute: an adapter names its base by this path and may be opened from another folder.
+    return ModelFolder(path.absolute(), source, config, weights, elements)
+
+
+def check_settings(path: Path) -> dict[str, Any]:
+    """The config.json of a folder, whose weights may still be missing: that it has what a model needs beside them, no link that leads out,
+    and wants no code to be run. Raises ModelError."""
+    where = str(path)
+    refuse_links_out(path)
     config = _read_json(path / "config.json")
-    if "auto_map" in config:
+    others = [name for name in ("tokenizer_config.json", "generation_config.json") if (path / name).is_file()]
+    for name, settings in [("config.json", config), *((name, _read_json(path / name)) for name in others)]:
+        if not _wants_code(settings):
+            continue
         raise ModelError(
             where,
-            t("config.json 里有 auto_map：需要运行文件夹里的代码", "config.json has auto_map: it wants code from the folder to be run"),
+            t(f"{name} 里有 auto_map：需要运行文件夹里的代码", f"{name} has auto_map: it wants code from the folder to be run"),
             t(
                 "本工具从不运行模型文件夹里的代码；请用 transformers 自带架构的模型",
                 "this tool never runs code of a model folder; use a model whose architecture is part of transformers",
@@ -96,10 +112,21 @@ def check_folder(path: Path, source: str) -> ModelFolder:
             t("没有 tokenizer.json", "no tokenizer.json"),
             t("用 tokenizer.save_pretrained 把快速分词器存进来", "save the fast tokenizer into it: tokenizer.save_pretrained"),
         )
-    weights = _weight_files(path)
-    elements = sum(_count_elements(path / name) for name in weights)
-    # Absolute: an adapter names its base by this path and may be opened from another folder.
-    return ModelFolder(path.absolute(), source, config, weights, elements)
+    return config
+
+
+def _wants_code(settings: Any) -> bool:
+    """Whether `auto_map` is a key of the settings or of any part of them."""
+    parts = [settings]
+    while parts:
+        part = parts.pop()
+        if isinstance(part, dict):
+            if "auto_map" in part:
+                return True
+            parts += part.values()
+        elif isinstance(part, list):
+            parts += part
+    return False
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -126,17 +153,8 @@ def _weight_files(path: Path) -> tuple[str, ...]:
     if (path / "model.safetensors").is_file():
         return ("model.safetensors",)
     if index.is_file():
-        weight_map = _read_json(index).get("weight_map")
-        if not isinstance(weight_map, dict):
-            raise ModelError(str(index), t("没有 weight_map", "no weight_map"), t("重新下载这个文件", "fetch the file again"))
-        names = sorted({str(name) for name in weight_map.values()})
+        names = shard_names(index)
         for name in names:
-            if Path(name).name != name or not name.endswith(".safetensors"):
-                raise ModelError(
-                    str(index),
-                    t(f"指向了不允许的文件 {name!r}", f"points to a file that is not allowed: {name!r}"),
-                    t("只接受同一文件夹里的 safetensors", "only safetensors in the same folder are accepted"),
-                )
             if not (path / name).is_file():
                 raise ModelError(
                     str(path / name),
@@ -157,6 +175,22 @@ def _weight_files(path: Path) -> tuple[str, ...]:
         t("没有权重（*.safetensors）", "no weights (*.safetensors)"),
         t("把权重文件下载到这个文件夹", "fetch the weight files into the folder"),
     )
+
+
+def shard_names(index: Path) -> list[str]:
+    """The safetensors files that an index names. Raises ModelError for anything else, and for names that lead out of the folder."""
+    weight_map = _read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict):
+        raise ModelError(str(index), t("没有 weight_map", "no weight_map"), t("重新下载这个文件", "fetch the file again"))
+    names = sorted({str(name) for name in weight_map.values()})
+    for name in names:
+        if Path(name).name != name or not name.endswith(".safetensors"):
+            raise ModelError(
+                str(index),
+                t(f"指向了不允许的文件 {name!r}", f"points to a file that is not allowed: {name!r}"),
+                t("只接受同一文件夹里的 safetensors", "only safetensors in the same folder are accepted"),
+            )
+    return names
 
 
 def _count_elements(path: Path) -> int:

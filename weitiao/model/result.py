@@ -7,6 +7,7 @@ from torch import nn
 
 from weitiao.config import ModelConfig
 from weitiao.errors import ModelError
+from weitiao.hub.resolve import localise_model
 from weitiao.language import t
 from weitiao.model.checkpoint import read_card
 from weitiao.model.load import (
@@ -29,7 +30,7 @@ def load_result(folder: Path, config: ModelConfig) -> tuple[nn.Module, ModelFold
     device = choose_device(config)
     dtype = choose_precision(config, device)
     if card["method"] == "lora":
-        base = find_model(config)
+        base = find_model(localise_model(config))
         if base.sha256() != card["base_model"]["sha256"]:
             raise ModelError(
                 str(base.path),

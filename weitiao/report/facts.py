@@ -42,6 +42,7 @@ def model_facts(folder: RunFolder) -> Facts:
     base = folder.run.get("base_model")
     return [
         (t("来源", "Source"), text(dig(base, "source"))),
+        *([(t("名字", "Name"), f"{dig(base, 'id')} @ {text(dig(base, 'revision'))}")] if dig(base, "id") else []),
         (t("路径", "Path"), text(dig(base, "path"))),
         ("SHA-256", text(dig(base, "sha256"))),
         (t("结构", "Architecture"), text(dig(base, "architecture"))),
