@@ -179,6 +179,8 @@ def check(config: Annotated[Path, typer.Argument(help="YAML")], overrides: Overr
 
     result = check_run(load_config(config, overrides or ()))
     _emit(as_json, result, lambda: check_text(result))
+    if result["stops"]:
+        raise typer.Exit(2)
 
 
 @app.command(cls=Command, help=t("训练：按配置从数据走到报告。", "Train: from data to report as the configuration says."))

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from weitiao import cost
+from weitiao.audit.checks import findings_text, require_known, stop_on
 from weitiao.config import HeadMethod, RunConfig
 from weitiao.course import Best, Clock, log_line
 from weitiao.data.batch import Plan
@@ -92,8 +93,10 @@ class Workshop:
     dtype: torch.dtype = field(init=False)
     encoder: ChatEncoder = field(init=False)
     data: Prepared = field(init=False)
+    audit: dict[str, Any] = field(init=False)
 
     def __post_init__(self) -> None:
+        require_known(self.config.check.fail_on)
         self.folder = find_model(self.config.model)
         self.device = choose_device(self.config.model)
         self.dtype = choose_precision(self.config.model, self.device)
@@ -101,6 +104,8 @@ class Workshop:
         self.encoder = ChatEncoder(load_tokenizer(self.folder), str(self.folder.path))
         self.data = prepare(self.config, self.encoder, self.folder.config)
         self._require_validation_rows()
+        self.audit = audit(self.data, self.encoder)
+        stop_on(self.audit["findings"], self.config.check.fail_on)
         require_space(Path(self.config.runs), self.disk_bytes())
 
     @property
@@ -161,8 +166,7 @@ def write_accounts(run: Run, work: Workshop) -> None:
     """Ledger, audit, and what the data and the machine are."""
     ledger = work.data.dataset.ledger.as_dict()
     run.write("data/ledger.json", ledger)
-    findings = audit(work.data, work.encoder)
-    run.write("data/audit.json", findings)
+    run.write("data/audit.json", work.audit)
     data: dict[str, Any] = {}
     for entry in ledger["files"]:
         one = data.setdefault(entry["split"], {"path": entry["path"], "sha256": entry["sha256"], "rows": 0})
@@ -178,13 +182,18 @@ def write_accounts(run: Run, work: Workshop) -> None:
     )
     sizes = "，" if current() == "zh" else ", "
     work.reporter.say(sizes.join(f"{split} {entry['rows']}" for split, entry in data.items()))
-    example = findings["example"]
+    example = work.audit["example"]
     work.reporter.say(
         t(
             f"一个训练样本 {example['id']}，训练的部分：{example['trained_text']!r}",
             f"a training row, {example['id']}; its trained part: {example['trained_text']!r}",
         )
     )
+    if repeated := work.audit["repeated"]:
+        added = "  ".join(f"{label} +{n}" for label, n in repeated.items())
+        work.reporter.say(t(f"重复较少类别的训练行（data.balance）：{added}", f"training rows of rarer labels repeated (data.balance): {added}"))
+    for line in findings_text(work.audit["findings"], most_rows=0):
+        work.reporter.say(line)
     run.timed("load")
 
 
