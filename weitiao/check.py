@@ -73,7 +73,8 @@ def check_text(result: dict[str, Any]) -> str:
             numbers = f"p50 {n['p50']:.0f}  p90 {n['p90']:.0f}  p99 {n['p99']:.0f}  max {n['max']}"
             lines.append(t(f"{split} 的长度（词元）：{numbers}", f"lengths in {split} (tokens): {numbers}"))
     example = result["example"]
-    lines.append(t(f"一个训练样本（{example['id']}），训练的部分在【】里：", f"a training row ({example['id']}), the trained part in 【】:"))
+    name = example["id"]
+    lines.append(t(f"一个训练样本（{name}），训练的部分在【】里：", f"a training row ({name}), the trained part marked like 【this】:"))
     lines += [f"  {part}" for part in _shown(example["marked"]).split("\n")]
     return "\n".join([*lines, *_findings(result)])
 

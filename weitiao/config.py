@@ -112,8 +112,9 @@ class DataConfig(Part):
     limit: Annotated[Whole, Field(ge=1)] | None = None
     """Use only this many training rows (drawn by `seed`); counted in the ledger."""
     deduplicate: Literal["none", "exact", "near"] = "none"
-    """Keep the first of the rows with one text and label (`near`: texts that differ in a tenth of their characters at most), and no training
-    row that is also in a given validation or test file; rejected rows are in the ledger. Given validation and test files stay whole."""
+    """Keep the first of the rows with one text and label (`near`: texts that differ in a tenth of their characters at most), and no
+    training row that is also in a given validation or test file; the rejected rows are in the ledger. Given validation and test files stay
+    whole."""
     balance: Literal["none", "oversample"] = "none"
     """`oversample`: repeat training rows of the rarer labels until all labels have as many (classification); counted in the audit."""
 

@@ -191,7 +191,7 @@ def write_accounts(run: Run, work: Workshop) -> None:
     )
     if repeated := work.audit["repeated"]:
         added = "  ".join(f"{label} +{n}" for label, n in repeated.items())
-        work.reporter.say(t(f"重复较少类别的训练行（data.balance）：{added}", f"training rows of rarer labels repeated (data.balance): {added}"))
+        work.reporter.say(t(f"重复较少类别的训练行（data.balance）：{added}", f"rows of rarer labels repeated (data.balance): {added}"))
     for line in findings_text(work.audit["findings"], most_rows=0):
         work.reporter.say(line)
     run.timed("load")

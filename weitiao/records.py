@@ -70,8 +70,8 @@ class Encoded:
 
 
 class Loss(NamedTuple):
-    """Sums over a micro-batch, never means: ``total`` (scalar, nats) over ``weight``, the sum of its targets' weights (their number where all
-    count the same)."""
+    """Sums over a micro-batch, never means: ``total`` (scalar, nats) over ``weight``, the sum of its targets' weights (their number where
+    all count the same)."""
 
     total: "torch.Tensor"
     weight: float

@@ -19,8 +19,8 @@ Objective = Callable[[nn.Module, Batch], Loss]
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one optimiser step did. ``number`` counts from 1; ``loss`` is in nats per target (a weighted mean where targets have weights); ``tokens`` are real tokens, without
-    padding."""
+    """What one optimiser step did. ``number`` counts from 1; ``loss`` is in nats per target (a weighted mean where targets have weights);
+    ``tokens`` are real tokens, without padding."""
 
     number: int
     epoch: float

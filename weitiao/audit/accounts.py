@@ -1,10 +1,11 @@
 """What becomes of the rows on their way to the model: rejected, shortened, or without anything to learn."""
 
 from collections import Counter
+from contextvars import copy_context
 
 from weitiao.audit.findings import MOST_ROWS, AuditInput, Finding, Place, Words, graded, places, share
 from weitiao.data.ledger import describe_reason
-from weitiao.language import Language, current, use
+from weitiao.language import Language, use
 
 
 def rejected_rows(data: AuditInput) -> Finding | None:
@@ -18,20 +19,23 @@ def rejected_rows(data: AuditInput) -> Finding | None:
     zh = "，".join(f"{_reason(reason, 'zh')} {number}" for reason, number in reasons)
     en = ", ".join(f"{number} {_reason(reason, 'en')}" for reason, number in reasons)
     return Finding(
-        graded(n, total, 0.01), n,
+        graded(n, total, 0.01),
+        n,
         Words(f"{n} 行（{share(n, total)}）用不了：{zh}", f"{n} rows ({share(n, total)}) cannot be used: {en}"),
-        Words("改正这些行；全部列在 data/ledger.json，weitiao check 也会列出", "correct these rows; all are listed in data/ledger.json and by weitiao check"),
+        Words(
+            "改正这些行；全部列在 data/ledger.json，weitiao check 也会列出",
+            "correct these rows; all are listed in data/ledger.json and by weitiao check",
+        ),
         tuple(Place(file["path"], row["line"], file["split"]) for file, row in rows[:MOST_ROWS]),
-    )  # fmt: skip
+    )
 
 
 def _reason(reason: str, language: Language) -> str:
-    before = current()
-    use(language)
-    try:
+    def worded() -> str:
+        use(language)
         return describe_reason(reason)
-    finally:
-        use(before)
+
+    return copy_context().run(worded)
 
 
 def shortened_rows(data: AuditInput) -> Finding | None:
@@ -43,13 +47,19 @@ def shortened_rows(data: AuditInput) -> Finding | None:
     before = sum(row["tokens_before"] for _, row in rows)
     lost = before - sum(row["tokens_after"] for _, row in rows)
     return Finding(
-        graded(n, total, 0.05), n,
-        Words(f"{n} 行（{share(n, total)}）的正文太长，共截去 {lost:,} 个词元，是这些行的 {share(lost, before)}；指令、选项和答案没有动",
-              f"{n} rows ({share(n, total)}) have a document that is too long: {lost:,} tokens are left out, {share(lost, before)} of these rows; "
-              "instruction, options and answer are whole"),
-        Words("增大 data.max_tokens，或用 data.shorten 选择截掉哪一端", "raise data.max_tokens, or choose with data.shorten which end is left out"),
+        graded(n, total, 0.05),
+        n,
+        Words(
+            f"{n} 行（{share(n, total)}）的正文太长，共截去 {lost:,} 个词元，是这些行的 {share(lost, before)}；指令、选项和答案没有动",
+            f"{n} rows ({share(n, total)}) are too long: {lost:,} tokens of their documents are left out, {share(lost, before)} of these "
+            "rows; instruction, options and answer are whole",
+        ),
+        Words(
+            "增大 data.max_tokens，或用 data.shorten 选择截掉哪一端",
+            "raise data.max_tokens, or choose with data.shorten which end is left out",
+        ),
         tuple(Place(file["path"], row["line"], file["split"]) for file, row in rows[:MOST_ROWS]),
-    )  # fmt: skip
+    )
 
 
 def untrained_rows(data: AuditInput) -> Finding | None:
@@ -58,8 +68,12 @@ def untrained_rows(data: AuditInput) -> Finding | None:
     if not ids:
         return None
     return Finding(
-        "error", len(ids),
+        "error",
+        len(ids),
         Words(f"{len(ids)} 行训练数据没有一个可训练的词元", f"{len(ids)} training rows have no trained token"),
-        Words("检查这些行的答案是不是空的，data.max_tokens 是不是太小", "check whether their answers are empty, and whether data.max_tokens is too small"),
+        Words(
+            "检查这些行的答案是不是空的，data.max_tokens 是不是太小",
+            "check whether their answers are empty, and whether data.max_tokens is too small",
+        ),
         places(item for item in data.train if item.example.id in ids),
-    )  # fmt: skip
+    )

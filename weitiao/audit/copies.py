@@ -22,11 +22,15 @@ def duplicates(data: AuditInput) -> Finding | None:
         return None
     n, part = len(repeats), share(len(repeats), len(data.train))
     return Finding(
-        graded(n, len(data.train), 0.05), n,
+        graded(n, len(data.train), 0.05),
+        n,
         Words(f"{n} 行训练数据（{part}）重复了别的行", f"{n} training rows ({part}) repeat another row"),
-        Words("它们会被多学几遍；用 data.deduplicate=exact 只留第一行", "they are learned more often than others; data.deduplicate=exact keeps the first of each"),
+        Words(
+            "它们会被多学几遍；用 data.deduplicate=exact 只留第一行",
+            "they are learned more often than others; data.deduplicate=exact keeps the first of each",
+        ),
         tuple(place(item, other) for item, other in repeats[:MOST_ROWS]),
-    )  # fmt: skip
+    )
 
 
 def near_duplicates(data: AuditInput) -> Finding | None:
@@ -43,13 +47,18 @@ def near_duplicates(data: AuditInput) -> Finding | None:
         return None
     n, part = len(repeats), share(len(repeats), len(data.train))
     return Finding(
-        graded(n, len(data.train), 0.1), n,
-        Words(f"{n} 行训练数据（{part}）与别的行几乎相同（不同的字不超过一成）",
-              f"{n} training rows ({part}) nearly repeat another row (they differ in a tenth of the characters or less)"),
-        Words("看一眼下面的例子：同一模板的不同内容可以留着；转载、改写的用 data.deduplicate=near 只留第一行",
-              "look at the rows below: one template with other content may stay; for reposts and rewordings data.deduplicate=near keeps the first"),
+        graded(n, len(data.train), 0.1),
+        n,
+        Words(
+            f"{n} 行训练数据（{part}）与别的行几乎相同（不同的字不超过一成）",
+            f"{n} training rows ({part}) nearly repeat another row (they differ in a tenth of the characters or less)",
+        ),
+        Words(
+            "看一眼下面的例子：同一模板的不同内容可以留着；转载、改写的用 data.deduplicate=near 只留第一行",
+            "see the rows below: one template with other content may stay; of reposts and rewordings data.deduplicate=near keeps the first",
+        ),
         tuple(place(item, other) for item, other in repeats[:MOST_ROWS]),
-    )  # fmt: skip
+    )
 
 
 def leakage(data: AuditInput) -> Finding | None:
@@ -59,13 +68,18 @@ def leakage(data: AuditInput) -> Finding | None:
         return None
     n, part = len(leaked), share(len(leaked), len(data.splits["test"]))
     return Finding(
-        "error" if n >= 2 and n >= LEAK_STOPS * len(data.splits["test"]) else "warning", n,
-        Words(f"{n} 行测试数据（{part}）原样出现在训练数据里，测试成绩会偏高",
-              f"{n} test rows ({part}) also stand in the training data: the test result will be too good"),
-        Words("用 data.deduplicate=exact 把它们从训练数据里去掉（测试数据不动）",
-              "data.deduplicate=exact takes them out of the training data (the test data stay as they are)"),
+        "error" if n >= 2 and n >= LEAK_STOPS * len(data.splits["test"]) else "warning",
+        n,
+        Words(
+            f"{n} 行测试数据（{part}）原样出现在训练数据里，测试成绩会偏高",
+            f"{n} test rows ({part}) also stand in the training data: the test result will be too good",
+        ),
+        Words(
+            "用 data.deduplicate=exact 把它们从训练数据里去掉（测试数据不动）",
+            "data.deduplicate=exact takes them out of the training data (the test data stay as they are)",
+        ),
         tuple(place(item, other) for item, other in leaked[:MOST_ROWS]),
-    )  # fmt: skip
+    )
 
 
 def leakage_validation(data: AuditInput) -> Finding | None:
@@ -75,13 +89,18 @@ def leakage_validation(data: AuditInput) -> Finding | None:
         return None
     n, part = len(leaked), share(len(leaked), len(data.splits["validation"]))
     return Finding(
-        "warning", n,
-        Words(f"{n} 行验证数据（{part}）原样出现在训练数据里，会选错该保留的权重",
-              f"{n} validation rows ({part}) also stand in the training data: the wrong weights may be kept"),
-        Words("用 data.deduplicate=exact 把它们从训练数据里去掉（验证数据不动）",
-              "data.deduplicate=exact takes them out of the training data (the validation data stay as they are)"),
+        "warning",
+        n,
+        Words(
+            f"{n} 行验证数据（{part}）原样出现在训练数据里，会选错该保留的权重",
+            f"{n} validation rows ({part}) also stand in the training data: the wrong weights may be kept",
+        ),
+        Words(
+            "用 data.deduplicate=exact 把它们从训练数据里去掉（验证数据不动）",
+            "data.deduplicate=exact takes them out of the training data (the validation data stay as they are)",
+        ),
         tuple(place(item, other) for item, other in leaked[:MOST_ROWS]),
-    )  # fmt: skip
+    )
 
 
 def near_leakage(data: AuditInput) -> Finding | None:
@@ -101,13 +120,19 @@ def near_leakage(data: AuditInput) -> Finding | None:
     n, total = len(found), len(data.items) - len(data.train)
     tests = sum(item.split == "test" for item, _ in found)
     return Finding(
-        graded(n, total, 0.01), n,
-        Words(f"{n} 行验证或测试数据（{share(n, total)}；测试 {tests} 行）与训练数据里的行几乎相同",
-              f"{n} validation or test rows ({share(n, total)}; {tests} of the test) nearly repeat a training row"),
-        Words("成绩里有一部分是记住的；用 data.deduplicate=near 把它们从训练数据里去掉，或不给文件、让程序划分",
-              "part of the result is memory; data.deduplicate=near takes them out of the training data, or give no files and let the program split"),
+        graded(n, total, 0.01),
+        n,
+        Words(
+            f"{n} 行验证或测试数据（{share(n, total)}；测试 {tests} 行）与训练数据里的行几乎相同",
+            f"{n} validation or test rows ({share(n, total)}; {tests} of the test) nearly repeat a training row",
+        ),
+        Words(
+            "成绩里有一部分是记住的；用 data.deduplicate=near 把它们从训练数据里去掉，或不给文件、让程序划分",
+            "part of the result is memory; data.deduplicate=near takes them out of the training rows (or give no files: a split made here keeps "
+            "them together)",
+        ),
         tuple(place(item, other) for item, other in sorted(found, key=lambda pair: pair[0].split != "test")[:MOST_ROWS]),
-    )  # fmt: skip
+    )
 
 
 def conflicting_labels(data: AuditInput) -> Finding | None:
@@ -123,11 +148,15 @@ def conflicting_labels(data: AuditInput) -> Finding | None:
     rows = sum(map(len, groups))
     shown = [(item, items[0]) for items in groups for item in items[1:] if item.label != items[0].label]
     return Finding(
-        graded(rows, len(data.items), 0.001), rows,
+        graded(rows, len(data.items), 0.001),
+        rows,
         Words(f"{len(groups)} 段文字有不止一个标签（共 {rows} 行）", f"{len(groups)} texts have more than one label ({rows} rows)"),
-        Words("至少有一个标签是错的，或者类别之间有重叠；改正，或去掉这些行", "one label at least is wrong, or the labels overlap; correct or remove these rows"),
+        Words(
+            "至少有一个标签是错的，或者类别之间有重叠；改正，或去掉这些行",
+            "one label at least is wrong, or the labels overlap; correct or remove these rows",
+        ),
         tuple(place(item, other) for item, other in shown[:MOST_ROWS]),
-    )  # fmt: skip
+    )
 
 
 def contamination(data: AuditInput) -> Finding | None:
@@ -144,12 +173,15 @@ def contamination(data: AuditInput) -> Finding | None:
         return None
     n = len(found)
     return Finding(
-        "warning", n,
+        "warning",
+        n,
         Words(f"{n} 行测试数据的文字包含在更长的训练文本里", f"the text of {n} test rows stands inside a longer training text"),
-        Words("模型在训练时已经读过它们；从训练数据里去掉这些文本，或换掉这些测试行",
-              "the model has read them in training; take these texts out of the training data, or replace these test rows"),
+        Words(
+            "模型在训练时已经读过它们；从训练数据里去掉这些文本，或换掉这些测试行",
+            "the model has read them in training; take these texts out of the training data, or replace these test rows",
+        ),
         tuple(place(tests[i], data.train[j]) for i, j in sorted(found.items())[:MOST_ROWS]),
-    )  # fmt: skip
+    )
 
 
 def _contained(tests: list[Item], train: list[Item]) -> dict[int, int]:

@@ -26,7 +26,8 @@ class Words(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A row that a finding points at. ``other`` is the ``file:line`` that it belongs with; ``text`` is its beginning, personal data masked."""
+    """A row that a finding points at. ``other`` is the ``file:line`` that it belongs with; ``text`` is its beginning, personal data
+    masked."""
 
     file: str
     line: int

@@ -167,7 +167,7 @@ def _without_repeats(config: RunConfig, rows: list[_Candidate], ledger: Ledger) 
 
 
 def _assign(config: RunConfig, rows: Sequence[_Candidate]) -> dict[SplitName, list[_Candidate]]:
-    """Put each row into its split; rows without one are split by seed, stratified, duplicates and near-duplicates among them kept together."""
+    """Put each row into its split; rows without one are split by seed, stratified, duplicates and near ones together."""
     free = [row for row in rows if row.split is None]
     splits: dict[SplitName, list[_Candidate]] = {name: [row for row in rows if row.split == name] for name in SPLITS}
     if free:

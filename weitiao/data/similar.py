@@ -1,15 +1,16 @@
 """Near-duplicates: texts that differ in at most one character of ten, found exactly rather than with a probability.
 
-Two texts are near-duplicates when their edit distance (insertions, deletions, substitutions) is at most a tenth of the longer one's length.
-An edit touches at most ``Q`` of a text's n-grams, so of two such texts, each one's ``k·Q + 1`` rarest n-grams (k: the most edits that are
-allowed) hold one that both have: only these are compared (prefix filter: Bayardo, Ma & Srikant 2007; for edit distance Xiao, Wang & Lin
-2008), and each pair that shares one is measured. Of texts longer than ``SAMPLED`` characters a sample of the n-grams is taken by hash, which
-leaves a chance of missing a pair below one in a million.
+Two texts are near-duplicates when their edit distance (insertions, deletions, substitutions) is at most a tenth of the longer one's
+length. An edit touches at most ``Q`` of a text's n-grams, so of two such texts, each one's ``k·Q + 1`` rarest n-grams (k: the most edits
+that are allowed) hold one that both have: only these are compared (prefix filter: Bayardo, Ma & Srikant 2007; for edit distance Xiao, Wang
+& Lin 2008), and each pair that shares one is measured. Of texts longer than ``SAMPLED`` characters a sample of the n-grams is taken by
+hash, which leaves a small chance of missing a pair that is at the limit.
 """
 
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +24,7 @@ Q = 5
 SAMPLED = 512
 """From this length on, n-grams are sampled, about 256 to 512 of a text."""
 WINDOW = 32
-"""Texts that share an n-gram are compared with as many neighbours in alphabetical order; more share one only where thousands are built by one
+"""Texts that share an n-gram are compared with as many neighbours in alphabetical order; more share one only where many are built by one
 template."""
 LARGE_GROUP, LARGE_SHARE = 50, 0.1
 _CHUNK_CHARACTERS = 2_000_000
@@ -174,7 +175,7 @@ def _sampled_grams(texts: Sequence[str], lengths: Integers) -> Iterator[tuple[Lo
             yield distinct_pairs(grams[here] + np.uint64(level), owners[here])
 
 
-def _level(lengths: npt.NDArray[np.float64]) -> Integers:
+def _level(lengths: npt.NDArray[np.floating[Any]]) -> Integers:
     """How often the sample is halved for texts of a length."""
     return np.maximum(0, np.ceil(np.log2(np.maximum(lengths, 1) / SAMPLED))).astype(np.int64)
 

@@ -14,8 +14,8 @@ from weitiao.model.load import ModelFolder, check_vocabulary, first_line
 
 
 class PlainTokenizer:
-    """The part of transformers' fast tokenizers that `ChatEncoder` uses, with the same results (a test compares them). Raises ModelError for
-    files that cannot be read."""
+    """The part of transformers' fast tokenizers that `ChatEncoder` uses, with the same results (a test compares them). Raises ModelError
+    for files that cannot be read."""
 
     def __init__(self, folder: ModelFolder) -> None:
         where = folder.path / "tokenizer.json"
@@ -48,13 +48,20 @@ class PlainTokenizer:
         return self.backend_tokenizer.decode(list(ids), skip_special_tokens=False)
 
     def apply_chat_template(
-        self, chat: list[dict[str, str]], *, chat_template: str, tokenize: bool, add_generation_prompt: bool = False, return_dict: bool = False
+        self,
+        chat: list[dict[str, str]],
+        *,
+        chat_template: str,
+        tokenize: bool,
+        add_generation_prompt: bool = False,
+        return_dict: bool = False,
     ) -> str | list[int]:
         """The chat as text, or as token ids."""
         assert not return_dict
         names = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
         tokens = {name: token for name in names if (token := self._special(name)) is not None}
-        rendered = _compiled(chat_template).render(messages=chat, tools=None, documents=None, add_generation_prompt=add_generation_prompt, **tokens)
+        given = {"messages": chat, "tools": None, "documents": None, "add_generation_prompt": add_generation_prompt} | tokens
+        rendered = _compiled(chat_template).render(given)
         return self.backend_tokenizer.encode(rendered, add_special_tokens=False).ids if tokenize else rendered
 
     def _special(self, name: str) -> str | None:
