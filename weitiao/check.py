@@ -74,7 +74,7 @@ def check_text(result: dict[str, Any]) -> str:
             lines.append(t(f"{split} 的长度（词元）：{numbers}", f"lengths in {split} (tokens): {numbers}"))
     example = result["example"]
     name = example["id"]
-    lines.append(t(f"一个训练样本（{name}），训练的部分在【】里：", f"a training row ({name}), the trained part marked like 【this】:"))
+    lines.append(t(f"一个训练样本（{name}），训练的部分在【】里：", f"a training row ({name}), the trained part in bold brackets:"))
     lines += [f"  {part}" for part in _shown(example["marked"]).split("\n")]
     return "\n".join([*lines, *_findings(result)])
 

@@ -113,7 +113,8 @@ def test_a_frequent_neighbour_is_no_typing_error() -> None:
 
 def test_rejected_rows_are_counted_by_reason() -> None:
     data, _ = planted.rejected_rows(Rows(10, 1), 3)
-    data.ledger["files"][0]["rejected_rows"][:3] = [{"line": 1, "reason": "no_text"}, {"line": 2, "reason": "no_text"}, {"line": 3, "reason": "no_label"}]
+    reasons = ("no_text", "no_text", "no_label")
+    data.ledger["files"][0]["rejected_rows"][:3] = [{"line": i, "reason": reason} for i, reason in enumerate(reasons)]
     finding = accounts.rejected_rows(data)
     assert finding.message.en == "3 rows (3%) cannot be used: 2 has no text, 1 has no label"
     assert finding.message.zh == "3 行（3%）用不了：没有正文 2，没有标签 1"
@@ -166,7 +167,13 @@ def test_short_texts_that_say_something(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "script"),
-    [("用 LibreOffice Calc 的 SUM 函数求和", "zh"), ("The value of 值", "latin"), ("ひらがなカタカナ", "other"), ("123 + 4", ""), ("한국어", "other")],
+    [
+        ("用 LibreOffice Calc 的 SUM 函数求和", "zh"),
+        ("The value of 值", "latin"),
+        ("ひらがなカタカナ", "other"),
+        ("123 + 4", ""),
+        ("한국어", "other"),
+    ],
 )
 def test_scripts(text: str, script: str) -> None:
     assert texts.script_of(text) == script

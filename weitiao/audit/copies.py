@@ -128,8 +128,8 @@ def near_leakage(data: AuditInput) -> Finding | None:
         ),
         Words(
             "成绩里有一部分是记住的；用 data.deduplicate=near 把它们从训练数据里去掉，或不给文件、让程序划分",
-            "part of the result is memory; data.deduplicate=near takes them out of the training rows (or give no files: a split made here keeps "
-            "them together)",
+            "part of the result is memory; data.deduplicate=near takes them out of the training rows (or give no files: a split made here "
+            "keeps them together)",
         ),
         tuple(place(item, other) for item, other in sorted(found, key=lambda pair: pair[0].split != "test")[:MOST_ROWS]),
     )

@@ -20,8 +20,7 @@ _CONTROL = re.compile(r"<\|[A-Za-z_][A-Za-z0-9_]{1,30}\|>|\[/?INST\]|<<SYS>>|<(?
 _CONTINUED = "[\u0080-\u00bf\u0152\u0153\u0160\u0161\u0178\u017d\u017e\u0192\u02c6\u02dc\u2013-\u203a\u20ac\u2122]"
 """What the second and later bytes of UTF-8 become in Latin-1 or Windows-1252."""
 _DAMAGE = re.compile(
-    "\ufffd|锟斤拷|烫烫烫|屯屯屯|[\x00-\x08\x0e-\x1f\x7f]|ï»¿"
-    f"|[ÃÂ][\u0080-\u00bf]|â€{_CONTINUED}|(?:[ä-é]{_CONTINUED}{{2}}){{2}}"
+    f"\ufffd|锟斤拷|烫烫烫|屯屯屯|[\x00-\x08\x0e-\x1f\x7f]|ï»¿|[ÃÂ][\u0080-\u00bf]|â€{_CONTINUED}|(?:[ä-é]{_CONTINUED}{{2}}){{2}}"
 )
 """Replacement characters, the traces of uninitialised memory, control characters, and UTF-8 that was read as Latin-1 or Windows-1252."""
 _GBK_RUN = re.compile("[\u3400-\u9fff\ue000-\uf8ff€]*[锛銆鐨殑鍦浜鏄浠鎴浣鎮瑕濡杩鏈笉涓鍙][\u3400-\u9fff\ue000-\uf8ff€]*")

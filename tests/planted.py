@@ -1,6 +1,6 @@
 """Faults planted into clean data, one kind for each check: each gives the data and how many of them the check must count.
 
-``python tests/audit/planted.py 1000 SEED`` plants so many of each kind and prints what was found; `make audit-recall` runs it.
+``python tests/planted.py 1000 SEED`` plants so many of each kind and prints what was found; `make audit-recall` runs it.
 """
 
 import json
@@ -20,7 +20,7 @@ from weitiao.data.similar import near_groups
 from weitiao.data.split import normalised
 from weitiao.records import Encoded, Example, Message
 
-TOPICS = Path(__file__).parents[2] / "weitiao" / "builtin" / "topic.jsonl"
+TOPICS = Path(__file__).parents[1] / "weitiao" / "builtin" / "topic.jsonl"
 LABELS = ("电子表格", "文字处理", "演示文稿")
 HAN = "山水云风花木石田禾竹米衣食住行车马舟桥路城镇村屋门窗灯火炉茶酒饭菜果瓜豆麦棉麻丝布纸笔墨书画琴棋歌舞"
 Plant = tuple[AuditInput, int]
@@ -299,15 +299,17 @@ def card_number(draw: random.Random) -> str:
 
 
 def email_address(draw: random.Random) -> str:
-    return f"{draw.choice(('li.lei', 'han_mm', 'w+x', 'a'))}{draw.randrange(1000)}@{draw.choice(('qq.com', 'mail.163.com', 'uni-a.edu.cn'))}"
+    return (
+        f"{draw.choice(('li.lei', 'han_mm', 'w+x', 'a'))}{draw.randrange(1000)}@{draw.choice(('qq.com', 'mail.163.com', 'uni-a.edu.cn'))}"
+    )
 
 
 def access_key(draw: random.Random) -> str:
     letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789abcdefghijklmnopqrstuvwxyz"
     body = "a1" + "".join(draw.choices(letters, k=60))
     kind = draw.randrange(8)
-    forms = ("AKIA" + body[2:18].upper(), "LTAI" + body[:20], "ghp_" + body[:36], "sk-" + body[:48], "AIza" + body[:35], "hf_" + body[:34])
-    return (*forms, "sk-proj-" + body[:40], "-----BEGIN RSA PRIVATE KEY-----")[kind]
+    forms = ("AKIA" + body[2:18].upper(), "LTAI" + body[:20], "ghp_" + body[:36], "sk-" + body[:48], "AIza" + body[:35])
+    return (*forms, "hf_" + body[:34], "sk-proj-" + body[:40], "-----BEGIN RSA PRIVATE KEY-----")[kind]
 
 
 def told(make: Callable[[random.Random], str]) -> Callable[[Rows, int], Plant]:
