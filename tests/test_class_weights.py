@@ -24,7 +24,7 @@ def weighted(rows, by=lambda i: BY_LABEL[i % 3]):
 
 
 def test_the_weighted_sum_by_hand() -> None:
-    """Logits 0 and ln 3: probabilities 1/4 and 3/4, so 2 · ln 4 + 0.5 · ln(4/3); the logits' gradients are 2·(−3/4, 3/4), 0.5·(1/4, −1/4)."""
+    """Logits 0 and ln 3: probabilities 1/4 and 3/4, so 2 ln 4 + 0.5 ln(4/3); the logits' gradients are 2·(−3/4, 3/4), 0.5·(1/4, −1/4)."""
     hidden = torch.tensor([[1.0], [1.0]], requires_grad=True)
     matrix = torch.tensor([[0.0], [math.log(3)]], requires_grad=True)
     total = negative_log_likelihood(hidden, matrix, torch.tensor([0, 1]), torch.tensor([2.0, 0.5]))

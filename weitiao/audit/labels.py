@@ -34,7 +34,7 @@ def imbalance(data: AuditInput) -> Finding | None:
         ),
         Words(
             "看宏平均 F1 和各类表现，不要只看准确率；可以用 train.class_weights=balanced 或 data.balance=oversample",
-            "look at macro F1 and the single labels, not just at accuracy; train.class_weights=balanced or data.balance=oversample may help",
+            "look at macro F1 and the single labels, not only accuracy; train.class_weights=balanced or data.balance=oversample may help",
         ),
     )
 

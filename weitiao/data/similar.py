@@ -177,7 +177,8 @@ def _sampled_grams(texts: Sequence[str], lengths: Integers) -> Iterator[tuple[Lo
 
 def _level(lengths: npt.NDArray[np.floating[Any]]) -> Integers:
     """How often the sample is halved for texts of a length."""
-    return np.maximum(0, np.ceil(np.log2(np.maximum(lengths, 1) / SAMPLED))).astype(np.int64)
+    halvings: Integers = np.maximum(0, np.ceil(np.log2(np.maximum(lengths, 1) / SAMPLED))).astype(np.int64)
+    return halvings
 
 
 def _chunks(texts: Sequence[str], lengths: Integers) -> Iterator[list[int]]:
