@@ -5,13 +5,14 @@ from collections import defaultdict
 import numpy as np
 
 from weitiao.audit.findings import MOST_ROWS, AuditInput, Finding, Item, Words, graded, place, share
-from weitiao.data.similar import distinct_pairs, hashed_grams
+from weitiao.data.similar import Integers, Longs, distinct_pairs, hashed_grams
 from weitiao.records import SplitName
 
 LEAK_STOPS = 0.01
 """From this share of the test rows on, leaked rows can move an accuracy by as much as runs differ."""
-CONTAINED_FROM, CONTAINED_SHARE, CONTAINED_GRAM = 30, 0.8, 13
-"""A test text of so many characters counts as contained when so much of its n-grams of this length stand in one training text."""
+CONTAINED_FROM, CONTAINED_SHARE, CONTAINED_GRAM, CONTAINED_SAMPLE = 30, 0.8, 13, 64
+"""A test text of so many characters counts as contained when so much of its n-grams of this length (of a long text, a sample of so many)
+stand in one training text."""
 
 
 def duplicates(data: AuditInput) -> Finding | None:
@@ -187,7 +188,7 @@ def contamination(data: AuditInput) -> Finding | None:
 def _contained(tests: list[Item], train: list[Item]) -> dict[int, int]:
     """Index of each test text that a training text holds → the index of that text."""
     wanted, owners = hashed_grams([item.key for item in tests], CONTAINED_GRAM)
-    wanted, owners = distinct_pairs(wanted, owners)
+    wanted, owners = _smallest(*distinct_pairs(wanted, owners), len(tests))
     sizes = np.bincount(owners, minlength=len(tests))
     found: dict[int, int] = {}
     start = 0
@@ -211,6 +212,14 @@ def _contained(tests: list[Item], train: list[Item]) -> dict[int, int]:
                 found.setdefault(i, start + j)
         start = stop
     return found
+
+
+def _smallest(grams: Longs, owners: Integers, num_texts: int) -> tuple[Longs, Integers]:
+    """The n-grams of smallest hash of each text: as many of a long text as of a short one. ``grams`` are in order."""
+    order = np.argsort(owners, kind="stable")
+    rank = np.arange(len(owners)) - np.searchsorted(owners[order], np.arange(num_texts))[owners[order]]
+    kept = np.sort(order[rank < CONTAINED_SAMPLE])
+    return grams[kept], owners[kept]
 
 
 def _in_training(data: AuditInput, split: SplitName) -> list[tuple[Item, Item]]:
