@@ -96,6 +96,10 @@ def test_rows_with_options_of_their_own_do_not_conflict() -> None:
         ("版本1.2", "版本1.3", False),
         ("atypical", "typical", False),
         ("科技", "科学", False),
+        ("财经。", "财经", True),
+        ("-1", "1", False),
+        ("A+", "A", False),
+        ("!", "?", False),
         ("good", "food", False),
     ],
 )

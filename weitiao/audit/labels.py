@@ -1,12 +1,12 @@
 """The labels: how evenly they are spread, and names that look like two spellings of one."""
 
 import re
+import unicodedata
 from collections import defaultdict
 
 from rapidfuzz.distance import Levenshtein
 
 from weitiao.audit.findings import MOST_ROWS, AuditInput, Finding, Words, place, places
-from weitiao.data.split import normalised
 
 IMBALANCE = 10
 RARE = 10
@@ -80,7 +80,7 @@ def untested_labels(data: AuditInput) -> Finding | None:
 
 
 def label_typos(data: AuditInput) -> Finding | None:
-    """Names that differ only in case, width, white space or punctuation, or in one character from one that is far more frequent."""
+    """Names that differ only in case, width, white space or marks around them, or in one character from one that is far more frequent."""
     pairs = [*_alike(data), *_mistyped(data)]
     if not pairs:
         return None
@@ -106,7 +106,7 @@ def _alike(data: AuditInput) -> list[tuple[str, str]]:
     """Labels that a reader would call the same, each with the most frequent of them."""
     held: defaultdict[str, list[str]] = defaultdict(list)
     for label in data.labels:
-        held[normalised(label)].append(label)
+        held[_spelling(label)].append(label)
     pairs = []
     for labels in held.values():
         *rare, common = sorted(labels, key=lambda label: (data.counts[label], label))
@@ -116,7 +116,7 @@ def _alike(data: AuditInput) -> list[tuple[str, str]]:
 
 def _mistyped(data: AuditInput) -> list[tuple[str, str]]:
     """Labels of four characters or more that differ in one of them from a label that is twenty times as frequent."""
-    names = {label: normalised(label) for label in data.labels}
+    names = {label: _spelling(label) for label in data.labels}
     commons: defaultdict[str, list[str]] = defaultdict(list)
     for label in sorted(data.labels, key=lambda label: (-data.counts[label], label)):
         for piece in _pieces(names[label]) if data.counts[label] >= COMMON else ():
@@ -128,6 +128,12 @@ def _mistyped(data: AuditInput) -> list[tuple[str, str]]:
         if few is not None:
             pairs.append((label, few))
     return pairs
+
+
+def _spelling(label: str) -> str:
+    """A name without case, width, white space and punctuation around it. Signs stay: -1 is not 1, and A+ is not A."""
+    folded = "".join(unicodedata.normalize("NFKC", label).casefold().split())
+    return folded.strip("。,、;:'\"“”‘’") or folded
 
 
 def _pieces(name: str) -> list[str]:
