@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 CORPUS := build/builtin/corpus/train.jsonl
 
-.PHONY: help demo demo-methods test unit lint types builtin-base builtin-check screenshots clean
+.PHONY: help demo demo-methods test unit lint types audit-recall builtin-base builtin-check screenshots clean
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 20
 
@@ -27,6 +27,9 @@ test: lint types $(STAMP)  ## everything: lint, types, all tests
 
 unit: $(STAMP)  ## the fast tests only
 	$(BIN)/python -m pytest -n 2 -m 'not slow'
+
+audit-recall: $(STAMP)  ## plant 1,000 faults of each kind into clean data and show that the audit finds all
+	$(BIN)/python tests/planted.py 1000 0
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

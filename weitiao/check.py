@@ -1,37 +1,51 @@
-"""`weitiao check`: the configuration, the data and the base model's files, without torch and without training."""
+"""`weitiao check`: the configuration, the data, its audit and the base model's files, without torch and without training."""
 
 from typing import Any
 
+from weitiao.audit.checks import findings_text, require_known, stopping
 from weitiao.config import RunConfig
-from weitiao.data.examples import SPLITS, label_counts, load_dataset
+from weitiao.data.examples import SPLITS
 from weitiao.data.ledger import describe_reason
+from weitiao.data.render import ChatEncoder
 from weitiao.hub.resolve import localise
 from weitiao.language import t
 from weitiao.model.load import find_model
+from weitiao.model.plain_tokenizer import PlainTokenizer
+from weitiao.prepare import audit, prepare
 from weitiao.progress import Reporter
+
+MOST_ROWS, MOST_CHARACTERS = 3, 2000
 
 
 def check_run(config: RunConfig, reporter: Reporter | None = None) -> dict[str, Any]:
-    """What a run would start from: rows per split, labels, rejected rows, the model. Raises UserError where the run would."""
+    """What a run would start from: rows per split, labels, rejected rows, lengths, the audit's findings, a training row, the model.
+
+    ``stops`` names the findings that would stop the run. Raises UserError where the run would for any other reason.
+    """
+    require_known(config.check.fail_on)
     config = localise(config, reporter).config
     folder = find_model(config.model)
-    dataset = load_dataset(config)
-    for split in SPLITS:
-        for example in dataset.splits[split]:
-            dataset.ledger.use(split, example.file)
-    ledger = dataset.ledger.as_dict()
-    example = dataset.splits["train"][0]
+    encoder = ChatEncoder(PlainTokenizer(folder), str(folder.path))
+    prepared = prepare(config, encoder, folder.config)
+    found = audit(prepared, encoder)
+    dataset, ledger = prepared.dataset, prepared.dataset.ledger.as_dict()
+    example = (prepared.examples("train") or dataset.splits["train"])[0]
     return {
         "model": {"path": str(folder.path), "architecture": folder.architecture, "parameters": folder.parameters},
         "rows": {split: len(dataset.splits[split]) for split in SPLITS},
-        "labels": {split: label_counts(dataset.splits[split]) for split in SPLITS} if dataset.task else {},
+        "labels": found["labels"],
+        "repeated": found["repeated"],
+        "lengths": {split: {k: v for k, v in lengths.items() if k != "histogram"} for split, lengths in found["lengths"].items()},
         "totals": ledger["totals"],
         "rejected": [{"file": f["path"], **row} for f in ledger["files"] for row in f["rejected_rows"]],
         "example": {
             "id": example.id,
             "prompt": [m.content for m in example.prompt] or [example.document],
             "answer": example.targets[0] if dataset.task else None,
+            "marked": found["example"]["marked"],
         },
+        "findings": found["findings"],
+        "stops": [finding["check"] for finding in stopping(found["findings"], config.check.fail_on)],
     }
 
 
@@ -57,9 +71,30 @@ def check_text(result: dict[str, Any]) -> str:
         lines.append(
             t(f"  …共 {len(result['rejected'])} 行；完整清单用 --json", f"  … {len(result['rejected'])} rows in all; the full list: --json")
         )
+    for split, n in result["lengths"].items():
+        if n["n"]:
+            numbers = f"p50 {n['p50']:.0f}  p90 {n['p90']:.0f}  p99 {n['p99']:.0f}  max {n['max']}"
+            lines.append(t(f"{split} 的长度（词元）：{numbers}", f"lengths in {split} (tokens): {numbers}"))
     example = result["example"]
-    lines.append(t(f"一个训练样本（{example['id']}）：", f"a training row ({example['id']}):"))
-    lines += [f"  {part}" for part in "\n".join(example["prompt"]).split("\n")]
-    if example["answer"] is not None:
-        lines.append(f"  → {example['answer']}")
-    return "\n".join(lines)
+    name = example["id"]
+    lines.append(t(f"一个训练样本（{name}），训练的部分在【】里：", f"a training row ({name}), the trained part in bold brackets:"))
+    lines += [f"  {part}" for part in _shown(example["marked"]).split("\n")]
+    return "\n".join([*lines, *_findings(result)])
+
+
+def _findings(result: dict[str, Any]) -> list[str]:
+    if not result["findings"]:
+        return [t("数据检查：没有发现问题", "data audit: nothing found")]
+    n = len(result["findings"])
+    lines = [t(f"数据检查：{n} 项发现（✗ 错误，! 警告，· 提示）", f"data audit: {n} findings (✗ error, ! warning, · notice)")]
+    lines += findings_text(result["findings"], MOST_ROWS)
+    if result["stops"]:
+        names = ", ".join(result["stops"])
+        lines.append(t(f"训练会因此停下（check.fail_on）：{names}", f"these would stop a run (check.fail_on): {names}"))
+    return lines
+
+
+def _shown(text: str) -> str:
+    """A long row without its middle, so that the trained end stays in sight."""
+    half = MOST_CHARACTERS // 2
+    return text if len(text) <= MOST_CHARACTERS else f"{text[:half]} …… {text[-half:]}"

@@ -179,6 +179,8 @@ def check(config: Annotated[Path, typer.Argument(help="YAML")], overrides: Overr
 
     result = check_run(load_config(config, overrides or ()), Reporter())
     _emit(as_json, result, lambda: check_text(result))
+    if result["stops"]:
+        raise typer.Exit(2)
 
 
 @app.command(

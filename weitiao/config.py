@@ -120,6 +120,19 @@ class DataConfig(Part):
     `none`: such rows are rejected."""
     limit: Annotated[Whole, Field(ge=1)] | None = None
     """Use only this many training rows (drawn by `seed`); counted in the ledger."""
+    deduplicate: Literal["none", "exact", "near"] = "none"
+    """Keep the first of the rows with one text and label (`near`: texts that differ in a tenth of their characters at most), and no
+    training row that is also in a given validation or test file; the rejected rows are in the ledger. Given validation and test files stay
+    whole."""
+    balance: Literal["none", "oversample"] = "none"
+    """`oversample`: repeat training rows of the rarer labels until all labels have as many (classification); counted in the audit."""
+
+
+class CheckConfig(Part):
+    """The audit of the data, before every run and in `weitiao check`."""
+
+    fail_on: tuple[Name, ...] = ("error",)
+    """Which findings stop a run: severities (`error`, `warning`, `notice`) and names of checks, such as `[error, conflicting_labels]`."""
 
 
 class ClassificationTask(Part):
@@ -226,6 +239,8 @@ class TrainConfig(Part):
     best_by: Literal["accuracy", "macro_f1", "loss"] | None = None
     """The validation metric that decides which weights are kept. Absent: macro_f1 for classification, loss for text."""
     checkpoint: CheckpointConfig = CheckpointConfig()
+    class_weights: Literal["none", "balanced"] = "none"
+    """`balanced`: a row counts in the loss by n / (labels · rows of its label), so that every label weighs the same (classification)."""
 
 
 class OptimConfig(Part):
@@ -299,6 +314,7 @@ class RunConfig(Part):
     model: Annotated[ModelConfig, BeforeValidator(_path_or_tree)] = ModelConfig()
     task: Annotated[TaskConfig, _kind_or_tree("classification")] = ClassificationTask()
     data: DataConfig = DataConfig()
+    check: CheckConfig = CheckConfig()
     method: Annotated[MethodConfig, _kind_or_tree("lora")] = LoraMethod()
     objective: Annotated[ObjectiveConfig, _kind_or_tree("sft")] = SftObjective()
     train: TrainConfig = TrainConfig()
@@ -319,6 +335,20 @@ class RunConfig(Part):
             )
         if isinstance(self.method, HeadMethod) and self.method.untie and self.task.kind == "classification":
             raise ValueError(t("method.untie 只用于 text 任务", "method.untie is for the text task only"))
+        if self.task.kind == "text" and (self.data.balance, self.train.class_weights) != ("none", "none"):
+            raise ValueError(
+                t(
+                    "data.balance 和 train.class_weights 只用于 classification 任务",
+                    "data.balance and train.class_weights are for the classification task only",
+                )
+            )
+        if "none" not in (self.data.balance, self.train.class_weights):
+            raise ValueError(
+                t(
+                    "data.balance 和 train.class_weights 只能用一个：一起用会校正两次",
+                    "use one of data.balance and train.class_weights: together they would correct twice",
+                )
+            )
         if self.task.kind == "text" and self.train.best_by in ("accuracy", "macro_f1"):
             raise ValueError(t("text 任务的 train.best_by 只能是 loss", "for the text task train.best_by can only be loss"))
         return self

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from weitiao.audit.checks import findings_text
 from weitiao.config import RunConfig
 from weitiao.evaluate.judge import Judgement, compare, judge_baselines, judge_labels, judge_text
 from weitiao.evaluate.predict import Predictor
 from weitiao.language import current, t
 from weitiao.model import checkpoint
 from weitiao.model.heads import has_score_head, is_tied
-from weitiao.prepare import audit
 from weitiao.progress import Reporter
 from weitiao.report.build import build_report
 from weitiao.report.card import build_model_card
@@ -73,8 +73,7 @@ def write_accounts(run: Run, work: Workshop) -> None:
     """Ledger, audit, and what the data and the machine are."""
     ledger = work.data.dataset.ledger.as_dict()
     run.write("data/ledger.json", ledger)
-    findings = audit(work.data, work.encoder)
-    run.write("data/audit.json", findings)
+    run.write("data/audit.json", work.audit)
     data: dict[str, Any] = {}
     for entry in ledger["files"]:
         first = {"path": entry["path"], "sha256": entry["sha256"], "rows": 0} | work.inputs.data_source(entry["path"])
@@ -91,13 +90,18 @@ def write_accounts(run: Run, work: Workshop) -> None:
     )
     sizes = "，" if current() == "zh" else ", "
     work.reporter.say(sizes.join(f"{split} {entry['rows']}" for split, entry in data.items()))
-    example = findings["example"]
+    example = work.audit["example"]
     work.reporter.say(
         t(
             f"一个训练样本 {example['id']}，训练的部分：{example['trained_text']!r}",
             f"a training row, {example['id']}; its trained part: {example['trained_text']!r}",
         )
     )
+    if repeated := work.audit["repeated"]:
+        added = "  ".join(f"{label} +{n}" for label, n in repeated.items())
+        work.reporter.say(t(f"重复较少类别的训练行（data.balance）：{added}", f"rows of rarer labels repeated (data.balance): {added}"))
+    for line in findings_text(work.audit["findings"], most_rows=0):
+        work.reporter.say(line)
     run.timed("load")
 
 

@@ -1,10 +1,15 @@
 """What a run needs before it touches a weight: examples, their token ids, the accounts and the audit."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Any
 
+from weitiao.audit.checks import run_checks
+from weitiao.audit.findings import AuditInput
 from weitiao.config import RunConfig, TextTask
+from weitiao.data.balance import balanced_weights, oversampled
 from weitiao.data.examples import SPLITS, Dataset, describe_lengths, label_counts, load_dataset
 from weitiao.data.ledger import Ledger
 from weitiao.data.render import ChatEncoder
@@ -24,6 +29,8 @@ class Prepared:
     prompts: dict[SplitName, list[Prompt]]
     documents: dict[SplitName, list[list[Encoded]]]
     max_tokens: int
+    repeated: dict[str, int]
+    """How many more times than once the rows of a label are trained on (``data.balance``)."""
 
     @property
     def task(self) -> Classification | None:
@@ -50,10 +57,13 @@ def prepare(config: RunConfig, encoder: ChatEncoder, model_config: dict[str, Any
         for split in SPLITS:
             _use(dataset.ledger, split, dataset.splits[split])
         documents = {split: encode_documents(encoder, dataset.splits[split], config.task.block_tokens) for split in ("validation", "test")}
-        prepared = Prepared(dataset, rows, {}, documents, config.task.block_tokens)  # type: ignore[arg-type]
+        prepared = Prepared(dataset, rows, {}, documents, config.task.block_tokens, {})  # type: ignore[arg-type]
     else:
         prompts = {split: encode_prompts(config, encoder, dataset, split, most) for split in SPLITS}
-        prepared = Prepared(dataset, training_rows(config, encoder, dataset.task, prompts["train"]), prompts, {}, most)
+        rows = training_rows(config, encoder, dataset.task, prompts["train"])
+        labels = [prompt.example.targets[0] for prompt in prompts["train"]]
+        rows, repeated = balanced(config, rows, labels)
+        prepared = Prepared(dataset, rows, prompts, {}, most, repeated)
     if not any(row.num_targets for row in prepared.rows):
         raise DataError(
             config.data.train,
@@ -68,6 +78,17 @@ def training_rows(config: RunConfig, encoder: ChatEncoder, task: Classification 
     """The rows to train on: answers for a language model, label numbers for a `score` head."""
     assert task is not None  # classification
     return task.encode_for_score_head(prompts) if config.method.kind == "head" else task.encode_rows(encoder, prompts)
+
+
+def balanced(config: RunConfig, rows: list[Encoded], labels: Sequence[str]) -> tuple[list[Encoded], dict[str, int]]:
+    """The rows repeated (``data.balance``) or weighted (``train.class_weights``) by their label, and how many were added to each label."""
+    if config.train.class_weights == "balanced":
+        weights = balanced_weights(labels)
+        return [replace(row, weight=weights[label]) for row, label in zip(rows, labels, strict=True)], {}
+    if config.data.balance == "none":
+        return rows, {}
+    chosen = oversampled(labels, config.seed)
+    return [rows[i] for i in chosen], dict(Counter(labels[i] for i in chosen[len(rows) :]))
 
 
 def encode_prompts(config: RunConfig, encoder: ChatEncoder, dataset: Dataset, split: SplitName, most_tokens: int) -> list[Prompt]:
@@ -101,19 +122,43 @@ def _use(ledger: Ledger, split: SplitName, examples: Sequence[Example]) -> None:
 
 
 def audit(prepared: Prepared, encoder: ChatEncoder) -> dict[str, Any]:
-    """``data/audit.json``: lengths, labels, and one training row decoded with its trained part."""
+    """``data/audit.json``: lengths, labels, one training row decoded with its trained part, and the findings of every check."""
     lengths = {"train": describe_lengths([len(row.tokens) for row in prepared.rows])}
     for split in SPLITS[1:]:
         if prepared.prompts.get(split):
             lengths[split] = describe_lengths([len(p.ids) for p in prepared.prompts[split]])
         elif prepared.documents.get(split):
             lengths[split] = describe_lengths([sum(len(b.tokens) for b in d) for d in prepared.documents[split]])
+    labels = {split: label_counts(prepared.examples(split)) for split in SPLITS} if prepared.task else {}
+    dataset = prepared.dataset
+    names = dataset.task.labels if dataset.task else ()
+    seen = AuditInput(dataset.splits, names, prepared.rows, dataset.ledger.as_dict(), encoder.control_tokens)
+    return {
+        "max_tokens": prepared.max_tokens,
+        "lengths": lengths,
+        "labels": labels,
+        "repeated": prepared.repeated,
+        "example": describe_row(prepared, encoder),
+        "findings": run_checks(seen),
+    }
+
+
+def describe_row(prepared: Prepared, encoder: ChatEncoder) -> dict[str, Any]:
+    """The first training row decoded: its text, the trained part of it, and both in one with the trained part in 【 】."""
     row = prepared.rows[0]
     decode = encoder.tokenizer.decode
-    example: dict[str, Any] = {"id": row.id, "text": decode(list(row.tokens))}
+    text = str(decode(list(row.tokens)))
     if row.label >= 0 and prepared.task:
-        example["trained_text"] = prepared.task.labels[row.label]
-    else:
-        example["trained_text"] = decode([token for token, trained in zip(row.tokens, row.trained, strict=True) if trained])
-    labels = {split: label_counts(prepared.examples(split)) for split in SPLITS} if prepared.task else {}
-    return {"max_tokens": prepared.max_tokens, "lengths": lengths, "labels": labels, "example": example, "findings": []}
+        label = prepared.task.labels[row.label]
+        return {"id": row.id, "text": text, "trained_text": label, "marked": f"{text}【{label}】"}
+    trained = str(decode([token for token, learned in zip(row.tokens, row.trained, strict=True) if learned]))
+    return {"id": row.id, "text": text, "trained_text": trained, "marked": marked(row, decode)}
+
+
+def marked(row: Encoded, decode: Callable[[list[int]], Any]) -> str:
+    """A row's text with each run of trained tokens in 【 】."""
+    parts = []
+    for learned, run in groupby(zip(row.tokens, row.trained, strict=True), key=lambda pair: pair[1]):
+        piece = str(decode([token for token, _ in run]))
+        parts.append(f"【{piece}】" if learned else piece)
+    return "".join(parts)

@@ -60,6 +60,8 @@ class Encoded:
     trained: tuple[bool, ...]
     label: int = -1
     candidates: tuple[int, ...] = ()
+    weight: float = 1.0
+    """How much each of its targets counts in the loss (class weights)."""
 
     @property
     def num_targets(self) -> int:
@@ -68,10 +70,11 @@ class Encoded:
 
 
 class Loss(NamedTuple):
-    """Sums over a micro-batch, never means: ``total`` (scalar, nats) over ``weight`` trained tokens or rows."""
+    """Sums over a micro-batch, never means: ``total`` (scalar, nats) over ``weight``, the sum of its targets' weights (their number where
+    all count the same)."""
 
     total: "torch.Tensor"
-    weight: int
+    weight: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,8 @@ Objective = Callable[[nn.Module, Batch], Loss]
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one optimiser step did. ``number`` counts from 1; ``loss`` is in nats per target; ``tokens`` are real tokens, without
-    padding."""
+    """What one optimiser step did. ``number`` counts from 1; ``loss`` is in nats per target (a weighted mean where targets have weights);
+    ``tokens`` are real tokens, without padding."""
 
     number: int
     epoch: float
@@ -38,7 +38,8 @@ def reseed(seed: int, step: int, micro_batch: int = 0, rank: int = 0) -> None:
 
 
 def train(model: nn.Module, objective: Objective, plan: Plan, optimizer: Optimizer, first_step: int = 0) -> Iterator[Step]:
-    """Run the plan's steps from ``first_step`` on. Each step's loss is the sum over its micro-batches divided once by their targets.
+    """Run the plan's steps from ``first_step`` on. Each step's loss is the sum over its micro-batches divided once by the sum of
+    their targets' weights (their number where all count the same).
 
     Raises NonFiniteError, before the weights are touched, when a loss or a gradient is NaN or infinite.
     """
@@ -46,11 +47,12 @@ def train(model: nn.Module, objective: Objective, plan: Plan, optimizer: Optimiz
     for number, batches in enumerate(plan.steps(first_step), start=first_step):
         model.train()
         targets = sum(len(batch.targets_N) for batch in batches)
+        weight = sum(batch.weight for batch in batches)
         total = 0.0
         for i, batch in enumerate(batches):
             reseed(plan.seed, number, i)
             loss = objective(model, batch.to(device))
-            (loss.total / targets).backward()  # type: ignore[no-untyped-call]
+            (loss.total / weight).backward()  # type: ignore[no-untyped-call]
             optimizer.accumulate()
             total += _finite(float(loss.total.detach()), number, batch)
         norm = float(optimizer.gradient_norm())
@@ -59,7 +61,7 @@ def train(model: nn.Module, objective: Objective, plan: Plan, optimizer: Optimiz
         rate = optimizer.step(number, plan.num_steps)
         model.eval()
         tokens = sum(batch.num_tokens for batch in batches)
-        yield Step(number + 1, (number + 1) / plan.steps_per_epoch, total / targets, norm, rate, tokens, targets)
+        yield Step(number + 1, (number + 1) / plan.steps_per_epoch, total / weight, norm, rate, tokens, targets)
 
 
 def try_heaviest(model: nn.Module, objective: Objective, plan: Plan) -> None:

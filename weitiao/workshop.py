@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from weitiao import storage
+from weitiao.audit.checks import require_known, stop_on
 from weitiao.config import RunConfig
 from weitiao.data.batch import Plan
 from weitiao.data.render import ChatEncoder
@@ -26,7 +27,7 @@ from weitiao.model.load import (
     load_with_score_head,
     without_weights,
 )
-from weitiao.prepare import Prepared, prepare
+from weitiao.prepare import Prepared, audit, prepare
 from weitiao.progress import Reporter
 from weitiao.train import reseed
 
@@ -44,10 +45,12 @@ class Workshop:
     dtype: torch.dtype = field(init=False)
     encoder: ChatEncoder = field(init=False)
     data: Prepared = field(init=False)
+    audit: dict[str, Any] = field(init=False)
     trained_elements: int = field(init=False)
     all_elements: int = field(init=False)
 
     def __post_init__(self) -> None:
+        require_known(self.config.check.fail_on)
         self.inputs = localise(self.config, self.reporter)
         self.config = self.inputs.config
         self.folder = find_model(self.config.model)
@@ -57,6 +60,8 @@ class Workshop:
         self.encoder = ChatEncoder(load_tokenizer(self.folder), str(self.folder.path))
         self.data = prepare(self.config, self.encoder, self.folder.config)
         self._require_validation_rows()
+        self.audit = audit(self.data, self.encoder)
+        stop_on(self.audit["findings"], self.config.check.fail_on)
         if self.has_score_head and self.data.task:
             shape = self._shape(len(self.data.task.labels))
         self.trained_elements = count_parameters(p for p in shape.parameters() if p.requires_grad)

@@ -31,6 +31,13 @@ class Batch:
     """Target token, or target label for a `score` head."""
     allowed_NL: torch.Tensor | None = None
     """`score` head with per-row candidates: which labels each row may take."""
+    weights_N: torch.Tensor | None = None
+    """How much each target counts in the loss; None: all the same."""
+
+    @property
+    def weight(self) -> float:
+        """The sum of the targets' weights: what the loss is divided by."""
+        return float(len(self.targets_N)) if self.weights_N is None else float(self.weights_N.sum())
 
     @property
     def num_tokens(self) -> int:
@@ -40,8 +47,9 @@ class Batch:
     def to(self, device: torch.device) -> "Batch":
         """The same batch with its tensors on a device."""
         allowed = None if self.allowed_NL is None else self.allowed_NL.to(device)
+        weights = None if self.weights_N is None else self.weights_N.to(device)
         tokens, lengths, rows = self.tokens_BS.to(device), self.lengths_B.to(device), self.rows_N.to(device)
-        return Batch(self.ids, tokens, lengths, rows, self.columns_N.to(device), self.targets_N.to(device), allowed)
+        return Batch(self.ids, tokens, lengths, rows, self.columns_N.to(device), self.targets_N.to(device), allowed, weights)
 
 
 def make_batch(rows: Sequence[Encoded], num_labels: int = 0) -> Batch:
@@ -59,10 +67,18 @@ def make_batch(rows: Sequence[Encoded], num_labels: int = 0) -> Batch:
                 if row.candidates:
                     allowed[i] = False
                     allowed[i, list(row.candidates)] = True
-        return Batch(ids, tokens, lengths_B, torch.arange(len(rows)), lengths_B - 1, torch.tensor([row.label for row in rows]), allowed)
+        numbers, labels = torch.arange(len(rows)), torch.tensor([row.label for row in rows])
+        return Batch(ids, tokens, lengths_B, numbers, lengths_B - 1, labels, allowed, _weights(rows, numbers))
     places = [(i, j - 1, row.tokens[j]) for i, row in enumerate(rows) for j in range(1, lengths[i]) if row.trained[j]]
     rows_N, columns_N, targets_N = torch.tensor(places, dtype=torch.long).reshape(-1, 3).T
-    return Batch(ids, tokens, lengths_B, rows_N.contiguous(), columns_N.contiguous(), targets_N.contiguous())
+    return Batch(ids, tokens, lengths_B, rows_N.contiguous(), columns_N.contiguous(), targets_N.contiguous(), None, _weights(rows, rows_N))
+
+
+def _weights(rows: Sequence[Encoded], rows_N: torch.Tensor) -> torch.Tensor | None:
+    """The weight of each target's row [N]; None where all weigh 1."""
+    if all(row.weight == 1.0 for row in rows):
+        return None
+    return torch.tensor([row.weight for row in rows])[rows_N]
 
 
 def split_by_tokens(lengths: Sequence[int], most_tokens: int) -> list[list[int]]:

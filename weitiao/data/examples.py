@@ -10,6 +10,7 @@ from weitiao.config import ClassificationTask, RunConfig
 from weitiao.data.columns import Columns, find_columns, parse_candidates, parse_label
 from weitiao.data.ledger import Ledger
 from weitiao.data.read import BadRow, read_rows
+from weitiao.data.similar import group_names, repeats
 from weitiao.data.split import normalised, split_rows
 from weitiao.errors import DataError
 from weitiao.language import t
@@ -58,7 +59,7 @@ def load_dataset(config: RunConfig) -> Dataset:
     rows, columns = _read(config, path, split, ledger)
     for path, split in others:
         rows += _read(config, path, split, ledger)[0]
-    splits = _assign(config, rows)
+    splits = _assign(config, _without_repeats(config, rows, ledger))
     splits["train"] = _limited(config, splits["train"], ledger)
     if not splits["train"]:
         shown = "".join(f"\n  {line}" for line in ledger.rejections(5))
@@ -152,8 +153,21 @@ def _candidate(row: Row, columns: Columns, labelled: bool, split: SplitName | No
     return _Candidate(row, text, label, candidates, split)
 
 
+def _without_repeats(config: RunConfig, rows: list[_Candidate], ledger: Ledger) -> list[_Candidate]:
+    """The rows that `data.deduplicate` keeps; the others are booked as rejected, each with the row that it repeats."""
+    how = config.data.deduplicate
+    if how == "none":
+        return rows
+    given = [row.split in ("validation", "test") for row in rows]
+    repeated = repeats([normalised(row.text) for row in rows], [row.label for row in rows], given, near=how == "near")
+    for i, j in repeated.items():
+        row, kept = rows[i].row, rows[j].row
+        ledger.reject("train", row.file, row.line, f"duplicate: {kept.file}:{kept.line}")
+    return [row for i, row in enumerate(rows) if i not in repeated]
+
+
 def _assign(config: RunConfig, rows: Sequence[_Candidate]) -> dict[SplitName, list[_Candidate]]:
-    """Put each row into its split; rows without one are split by seed, stratified, duplicates among them kept together."""
+    """Put each row into its split; rows without one are split by seed, stratified, duplicates and near ones together."""
     free = [row for row in rows if row.split is None]
     splits: dict[SplitName, list[_Candidate]] = {name: [row for row in rows if row.split == name] for name in SPLITS}
     if free:
@@ -170,7 +184,7 @@ def _assign(config: RunConfig, rows: Sequence[_Candidate]) -> dict[SplitName, li
                 t("减小这两个份额", "lower the two shares"),
             )
         for row, name in zip(
-            free, split_rows([r.label for r in free], [normalised(r.text) for r in free], shares, config.seed), strict=True
+            free, split_rows([r.label for r in free], group_names([normalised(r.text) for r in free]), shares, config.seed), strict=True
         ):
             splits[name].append(row)
     return splits

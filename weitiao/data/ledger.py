@@ -33,6 +33,7 @@ def describe_reason(key: str, detail: str = "") -> str:
         "label_not_in_candidates": t("标签不在本行的候选中", "its label is not among its candidates"),
         "too_long": t("太长", "is too long"),
         "over_limit": t("超出 data.limit", "is beyond data.limit"),
+        "duplicate": t("重复", "is a duplicate"),
     }.get(key, key)
     return words + (t(f"：{detail}", f": {detail}") if detail else "")
 

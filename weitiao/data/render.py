@@ -19,6 +19,8 @@ from weitiao.records import Message
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from weitiao.model.plain_tokenizer import PlainTokenizer
+
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
@@ -31,7 +33,7 @@ _PROBE = (Message("user", "甲 a\n乙  1."), Message("assistant", "丙 b"))
 class ChatEncoder:
     """Encodes chats and plain text with one tokenizer. Raises ModelError for a tokenizer that cannot be used so."""
 
-    def __init__(self, tokenizer: "PreTrainedTokenizerBase", where: str) -> None:
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase | PlainTokenizer", where: str) -> None:
         self.tokenizer = tokenizer
         self.where = where
         added = {token.content: number for number, token in tokenizer.added_tokens_decoder.items()}
@@ -45,6 +47,11 @@ class ChatEncoder:
         if self._has_template or self._chatml:
             self._check_parity()
             self.end_of_answer: int = self._end_of_answer()
+
+    @property
+    def control_tokens(self) -> tuple[str, ...]:
+        """The spellings of the control tokens."""
+        return tuple(self._control)
 
     @property
     def template(self) -> str:
@@ -204,7 +211,7 @@ class ChatEncoder:
         return int(number)
 
 
-def _without_added_tokens(tokenizer: "PreTrainedTokenizerBase") -> Tokenizer:
+def _without_added_tokens(tokenizer: "PreTrainedTokenizerBase | PlainTokenizer") -> Tokenizer:
     """The same tokenizer, knowing no control tokens, padding, truncation or post-processing."""
     tree = json.loads(tokenizer.backend_tokenizer.to_str())
     tree["added_tokens"] = []

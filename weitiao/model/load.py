@@ -284,14 +284,19 @@ def load_tokenizer(folder: ModelFolder) -> "PreTrainedTokenizerBase":
     except Exception as error:
         cause = t(f"分词器打不开：{first_line(error)}", f"the tokenizer cannot be opened: {first_line(error)}")
         raise ModelError(where, cause, t("重新下载分词器文件", "fetch the tokenizer files again")) from error
-    entries, rows = len(tokenizer), folder.config.get("vocab_size")
+    check_vocabulary(folder, len(tokenizer))
+    return tokenizer
+
+
+def check_vocabulary(folder: ModelFolder, entries: int) -> None:
+    """Raise ModelError for a tokenizer of so many entries that makes token ids which the model does not have."""
+    rows = folder.config.get("vocab_size")
     if isinstance(rows, int) and entries > rows:
         raise ModelError(
-            where,
+            str(folder.path / "tokenizer.json"),
             t(f"分词器有 {entries} 个词元，模型只有 {rows} 个", f"the tokenizer has {entries} tokens, the model only {rows}"),
             t("分词器与模型不配套；重新下载模型文件夹", "they do not belong together; fetch the model folder again"),
         )
-    return tokenizer
 
 
 def load_causal(folder: ModelFolder, device: "torch.device", dtype: "torch.dtype") -> "PreTrainedModel":

@@ -4,7 +4,7 @@ Shapes: N positions, H hidden size, V vocabulary. Logits are made for ``CHUNK`` 
 are computed in the weights' precision and brought to float32 before the log-softmax, as transformers' own loss does.
 
     logp(y | h) = h·w_y − logsumexp_v(h·w_v)
-    d(−Σ logp)/d logits = softmax(logits) − onehot(y)
+    d(−Σ c logp)/d logits = c (softmax(logits) − onehot(y))        c: how much a position counts, 1 if nothing is said
 """
 
 from typing import Any
@@ -20,12 +20,12 @@ def _chunks(num_positions: int, vocabulary: int) -> range:
 
 
 class _NegativeLogLikelihood(torch.autograd.Function):
-    """−Σ logp(y | h) with its gradient made during the forward pass: the logits are visited once, for two products (frozen head) or
+    """−Σ c logp(y | h) with its gradient made during the forward pass: the logits are visited once, for two products (frozen head) or
     three."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        need_hidden, need_weight, _ = ctx.needs_input_grad
+    def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, counts: torch.Tensor | None) -> torch.Tensor:
+        need_hidden, need_weight, *_ = ctx.needs_input_grad
         step = _chunks(hidden.shape[0], weight.shape[0]).step
         total = hidden.new_zeros((), dtype=torch.float32)
         grad_hidden = torch.empty_like(hidden) if need_hidden else None
@@ -34,10 +34,14 @@ class _NegativeLogLikelihood(torch.autograd.Function):
             h, y = hidden[start : start + step], targets[start : start + step, None]
             logits = (h @ weight.T).float()
             normaliser = logits.logsumexp(-1, keepdim=True)
-            total += (normaliser - logits.gather(-1, y)).sum()
+            losses = normaliser - logits.gather(-1, y)
+            c = None if counts is None else counts[start : start + step, None]
+            total += (losses if c is None else losses * c).sum()
             if need_hidden or need_weight:
                 slope = logits.sub_(normaliser).exp_()
                 slope.scatter_add_(-1, y, slope.new_full(y.shape, -1.0))
+                if c is not None:
+                    slope *= c
                 slope_cast = slope.to(weight.dtype)
                 if grad_hidden is not None:
                     grad_hidden[start : start + step] = slope_cast @ weight
@@ -49,13 +53,15 @@ class _NegativeLogLikelihood(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (scale,) = upstream
-        return (*(None if g is None else g * scale.to(g.dtype) for g in ctx.gradients), None)
+        return (*(None if g is None else g * scale.to(g.dtype) for g in ctx.gradients), None, None)
 
 
-def negative_log_likelihood(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """−Σ log p(target | hidden), a float32 scalar in nats; differentiable once in ``hidden`` [N, H] and ``weight`` [V, H]. ``targets``
-    [N]."""
-    return _NegativeLogLikelihood.apply(hidden, weight, targets)  # type: ignore[no-any-return,no-untyped-call]
+def negative_log_likelihood(
+    hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, counts: torch.Tensor | None = None
+) -> torch.Tensor:
+    """−Σ c log p(target | hidden), a float32 scalar in nats; differentiable once in ``hidden`` [N, H] and ``weight`` [V, H]. ``targets``
+    [N]; ``counts`` [N] float32 is c, how much each position counts (None: 1)."""
+    return _NegativeLogLikelihood.apply(hidden, weight, targets, counts)  # type: ignore[no-any-return,no-untyped-call]
 
 
 @torch.no_grad()

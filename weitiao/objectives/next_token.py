@@ -1,6 +1,6 @@
 """Next-token prediction: pre-training (every token) and supervised fine-tuning (the answer's tokens) are one objective with other masks.
 
-loss = −Σ log p(token_j | tokens_<j)   over trained j
+loss = −Σ w_j log p(token_j | tokens_<j)   over trained j; w_j is the weight of the row's label (1 without class weights)
 """
 
 import torch
@@ -16,13 +16,16 @@ def next_token_loss(model: nn.Module, batch: Batch) -> Loss:
     """The sum of −log p over the trained tokens of a micro-batch. Only the hidden states before a trained token reach the output matrix."""
     hidden_BSH = trunk(model)(input_ids=batch.tokens_BS, use_cache=False).last_hidden_state
     hidden_NH = hidden_BSH[batch.rows_N, batch.columns_N]
-    return Loss(negative_log_likelihood(hidden_NH, output_matrix(model), batch.targets_N), len(batch.targets_N))
+    return Loss(negative_log_likelihood(hidden_NH, output_matrix(model), batch.targets_N, batch.weights_N), batch.weight)
 
 
 def label_loss(model: nn.Module, batch: Batch) -> Loss:
-    """The sum over rows of −log softmax(score)[label], the softmax running over the labels that the row may take."""
+    """The sum over rows of −w log softmax(score)[label], the softmax running over the labels that the row may take, w the row's weight."""
     hidden_BSH = trunk(model)(input_ids=batch.tokens_BS, use_cache=False).last_hidden_state
     scores_NL = model.score(hidden_BSH[batch.rows_N, batch.columns_N]).float()  # type: ignore[operator]
     if batch.allowed_NL is not None:
         scores_NL = scores_NL.masked_fill(~batch.allowed_NL, float("-inf"))
-    return Loss(torch.nn.functional.cross_entropy(scores_NL, batch.targets_N, reduction="sum"), len(batch.targets_N))
+    if batch.weights_N is None:
+        return Loss(torch.nn.functional.cross_entropy(scores_NL, batch.targets_N, reduction="sum"), batch.weight)
+    losses_N = torch.nn.functional.cross_entropy(scores_NL, batch.targets_N, reduction="none")
+    return Loss((losses_N * batch.weights_N).sum(), batch.weight)

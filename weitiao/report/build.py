@@ -95,7 +95,7 @@ def _context(folder: RunFolder) -> dict[str, Any]:
         "shortened": rows.shortened_rows(folder),
         "rejected": rows.rejected_rows(folder),
         "example": rows.audited_example(folder),
-        "findings": facts.findings(folder),
+        "findings": rows.finding_rows(folder),
         "errors": rows.worst_errors(folder),
         "changes": rows.changes(folder),
         "phases": facts.phase_rows(folder),

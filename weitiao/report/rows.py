@@ -184,6 +184,38 @@ def _where(one: Json) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class FindingRow:
+    """One finding of the audit: its severity in words and its tone, what was found, what to do, and the first rows as (place, text)."""
+
+    severity: str
+    tone: str
+    check: str
+    message: str
+    remedy: str
+    rows: tuple[tuple[str, str], ...]
+
+
+def finding_rows(folder: RunFolder) -> list[FindingRow]:
+    """The findings of data/audit.json in their order; one that is a mere text has nothing but its message."""
+    found = folder.audit.get("findings")
+    return [_finding_row(one) for one in found] if isinstance(found, list) else []
+
+
+def _finding_row(one: object) -> FindingRow:
+    entry = one if isinstance(one, dict) else {}
+    severity = str(entry.get("severity", "notice"))
+    title = {"error": t("错误", "error"), "warning": t("警告", "warning")}.get(severity, t("提示", "notice"))
+    rows = tuple((_finding_place(row), str(row.get("text") or "")) for row in objects(entry.get("rows")))
+    tone = {"error": "bad", "warning": "bad"}.get(severity, "open")
+    return FindingRow(title, tone, str(entry.get("check") or ""), localised(one), localised(entry.get("remedy")), rows)
+
+
+def _finding_place(row: Json) -> str:
+    where = f"{row.get('file', '?')}:{row.get('line', '?')}"
+    return f"{where} = {row['other']}" if row.get("other") else where
+
+
+@dataclass(frozen=True, slots=True)
 class AuditedExample:
     """One decoded training row in three parts: what stands before the trained tokens, the trained tokens, and what follows."""
 

@@ -1,0 +1,230 @@
+"""Rows that stand in the data more than once: in training, or, worse, in training and in what is to judge it."""
+
+from collections import defaultdict
+
+import numpy as np
+
+from weitiao.audit.findings import MOST_ROWS, AuditInput, Finding, Item, Words, graded, place, share
+from weitiao.data.similar import Integers, Longs, distinct_pairs, hashed_grams
+from weitiao.records import SplitName
+
+LEAK_STOPS = 0.01
+"""From this share of the test rows on, leaked rows can move an accuracy by as much as runs differ."""
+CONTAINED_FROM, CONTAINED_SHARE, CONTAINED_GRAM, CONTAINED_SAMPLE = 30, 0.8, 13, 64
+"""A test text of so many characters counts as contained when so much of its n-grams of this length (of a long text, a sample of so many)
+stand in one training text."""
+
+
+def duplicates(data: AuditInput) -> Finding | None:
+    """Training rows that repeat another one, text and label."""
+    first: dict[tuple[str, str], Item] = {}
+    repeats = [(item, first[key]) for item in data.train if first.setdefault(key := (item.key, item.label), item) is not item]
+    if not repeats:
+        return None
+    n, part = len(repeats), share(len(repeats), len(data.train))
+    return Finding(
+        graded(n, len(data.train), 0.05),
+        n,
+        Words(f"{n} 行训练数据（{part}）重复了别的行", f"{n} training rows ({part}) repeat another row"),
+        Words(
+            "它们会被多学几遍；用 data.deduplicate=exact 只留第一行",
+            "they are learned more often than others; data.deduplicate=exact keeps the first of each",
+        ),
+        tuple(place(item, other) for item, other in repeats[:MOST_ROWS]),
+    )
+
+
+def near_duplicates(data: AuditInput) -> Finding | None:
+    """Training rows whose text differs from another one's in at most a tenth of its characters."""
+    seen: dict[int, Item] = {}
+    keys: set[str] = set()
+    repeats = []
+    for item, group in zip(data.items, data.groups, strict=True):
+        if item.split == "train" and item.key not in keys:
+            keys.add(item.key)
+            if seen.setdefault(group, item) is not item:
+                repeats.append((item, seen[group]))
+    if not repeats:
+        return None
+    n, part = len(repeats), share(len(repeats), len(data.train))
+    return Finding(
+        graded(n, len(data.train), 0.1),
+        n,
+        Words(
+            f"{n} 行训练数据（{part}）与别的行几乎相同（不同的字不超过一成）",
+            f"{n} training rows ({part}) nearly repeat another row (they differ in a tenth of the characters or less)",
+        ),
+        Words(
+            "看一眼下面的例子：同一模板的不同内容可以留着；转载、改写的用 data.deduplicate=near 只留第一行",
+            "see the rows below: one template with other content may stay; of reposts and rewordings data.deduplicate=near keeps the first",
+        ),
+        tuple(place(item, other) for item, other in repeats[:MOST_ROWS]),
+    )
+
+
+def leakage(data: AuditInput) -> Finding | None:
+    """Test rows whose text is also a training row's."""
+    leaked = _in_training(data, "test")
+    if not leaked:
+        return None
+    n, part = len(leaked), share(len(leaked), len(data.splits["test"]))
+    return Finding(
+        "error" if n >= 2 and n >= LEAK_STOPS * len(data.splits["test"]) else "warning",
+        n,
+        Words(
+            f"{n} 行测试数据（{part}）原样出现在训练数据里，测试成绩会偏高",
+            f"{n} test rows ({part}) also stand in the training data: the test result will be too good",
+        ),
+        Words(
+            "用 data.deduplicate=exact 把它们从训练数据里去掉（测试数据不动）",
+            "data.deduplicate=exact takes them out of the training data (the test data stay as they are)",
+        ),
+        tuple(place(item, other) for item, other in leaked[:MOST_ROWS]),
+    )
+
+
+def leakage_validation(data: AuditInput) -> Finding | None:
+    """Validation rows whose text is also a training row's."""
+    leaked = _in_training(data, "validation")
+    if not leaked:
+        return None
+    n, part = len(leaked), share(len(leaked), len(data.splits["validation"]))
+    return Finding(
+        "warning",
+        n,
+        Words(
+            f"{n} 行验证数据（{part}）原样出现在训练数据里，会选错该保留的权重",
+            f"{n} validation rows ({part}) also stand in the training data: the wrong weights may be kept",
+        ),
+        Words(
+            "用 data.deduplicate=exact 把它们从训练数据里去掉（验证数据不动）",
+            "data.deduplicate=exact takes them out of the training data (the validation data stay as they are)",
+        ),
+        tuple(place(item, other) for item, other in leaked[:MOST_ROWS]),
+    )
+
+
+def near_leakage(data: AuditInput) -> Finding | None:
+    """Validation and test rows that nearly repeat a training row."""
+    exact = {item.key for item in data.train}
+    first: dict[int, Item] = {}
+    for item, group in zip(data.items, data.groups, strict=True):
+        if item.split == "train":
+            first.setdefault(group, item)
+    found = [
+        (item, first[group])
+        for item, group in zip(data.items, data.groups, strict=True)
+        if item.split != "train" and item.key not in exact and group in first
+    ]
+    if not found:
+        return None
+    n, total = len(found), len(data.items) - len(data.train)
+    tests = sum(item.split == "test" for item, _ in found)
+    return Finding(
+        graded(n, total, 0.01),
+        n,
+        Words(
+            f"{n} 行验证或测试数据（{share(n, total)}；测试 {tests} 行）与训练数据里的行几乎相同",
+            f"{n} validation or test rows ({share(n, total)}; {tests} of the test) nearly repeat a training row",
+        ),
+        Words(
+            "成绩里有一部分是记住的；用 data.deduplicate=near 把它们从训练数据里去掉，或不给文件、让程序划分",
+            "part of the result is memory; data.deduplicate=near takes them out of the training rows (or give no files: a split made here "
+            "keeps them together)",
+        ),
+        tuple(place(item, other) for item, other in sorted(found, key=lambda pair: pair[0].split != "test")[:MOST_ROWS]),
+    )
+
+
+def conflicting_labels(data: AuditInput) -> Finding | None:
+    """Rows with one text and several labels (rows whose options differ are left out: there the question differs)."""
+    if not data.labels:
+        return None
+    held: defaultdict[tuple[str, tuple[str, ...]], list[Item]] = defaultdict(list)
+    for item in data.items:
+        held[item.key, tuple(sorted(item.example.candidates))].append(item)
+    groups = [items for items in held.values() if len({item.label for item in items}) > 1]
+    if not groups:
+        return None
+    rows = sum(map(len, groups))
+    shown = [(item, items[0]) for items in groups for item in items[1:] if item.label != items[0].label]
+    return Finding(
+        graded(rows, len(data.items), 0.001),
+        rows,
+        Words(f"{len(groups)} 段文字有不止一个标签（共 {rows} 行）", f"{len(groups)} texts have more than one label ({rows} rows)"),
+        Words(
+            "至少有一个标签是错的，或者类别之间有重叠；改正，或去掉这些行",
+            "one label at least is wrong, or the labels overlap; correct or remove these rows",
+        ),
+        tuple(place(item, other) for item, other in shown[:MOST_ROWS]),
+    )
+
+
+def contamination(data: AuditInput) -> Finding | None:
+    """Test rows whose text stands inside a longer training text."""
+    known = {item.key for item in data.train}
+    near = {group for item, group in zip(data.items, data.groups, strict=True) if item.split == "train"}
+    tests = [
+        item
+        for item, group in zip(data.items, data.groups, strict=True)
+        if item.split == "test" and len(item.key) >= CONTAINED_FROM and item.key not in known and group not in near
+    ]
+    found = _contained(tests, data.train) if tests else {}
+    if not found:
+        return None
+    n = len(found)
+    return Finding(
+        "warning",
+        n,
+        Words(f"{n} 行测试数据的文字包含在更长的训练文本里", f"the text of {n} test rows stands inside a longer training text"),
+        Words(
+            "模型在训练时已经读过它们；从训练数据里去掉这些文本，或换掉这些测试行",
+            "the model has read them in training; take these texts out of the training data, or replace these test rows",
+        ),
+        tuple(place(tests[i], data.train[j]) for i, j in sorted(found.items())[:MOST_ROWS]),
+    )
+
+
+def _contained(tests: list[Item], train: list[Item]) -> dict[int, int]:
+    """Index of each test text that a training text holds → the index of that text."""
+    wanted, owners = hashed_grams([item.key for item in tests], CONTAINED_GRAM)
+    wanted, owners = _smallest(*distinct_pairs(wanted, owners), len(tests))
+    sizes = np.bincount(owners, minlength=len(tests))
+    found: dict[int, int] = {}
+    start = 0
+    while start < len(train):
+        stop, size = start, 0
+        while stop < len(train) and size < 2_000_000:
+            size += len(train[stop].key)
+            stop += 1
+        grams, rows = hashed_grams([item.key for item in train[start:stop]], CONTAINED_GRAM)
+        first, last = np.searchsorted(wanted, grams, "left"), np.searchsorted(wanted, grams, "right")
+        hit = np.flatnonzero(last > first)
+        widths = (last - first)[hit]
+        # every (training row, test row) that shares an n-gram, counted once for each n-gram
+        offsets = np.arange(widths.sum()) - np.repeat(np.cumsum(widths) - widths, widths)
+        index = np.repeat(first[hit], widths) + offsets
+        shared = np.unique(np.repeat(rows[hit], widths) * len(wanted) + index)
+        both, counts = np.unique(shared // len(wanted) * len(tests) + owners[shared % len(wanted)], return_counts=True)
+        for pair, number in zip(both.tolist(), counts.tolist(), strict=True):
+            j, i = divmod(pair, len(tests))
+            if number >= CONTAINED_SHARE * sizes[i]:
+                found.setdefault(i, start + j)
+        start = stop
+    return found
+
+
+def _smallest(grams: Longs, owners: Integers, num_texts: int) -> tuple[Longs, Integers]:
+    """The n-grams of smallest hash of each text: as many of a long text as of a short one. ``grams`` are in order."""
+    order = np.argsort(owners, kind="stable")
+    rank = np.arange(len(owners)) - np.searchsorted(owners[order], np.arange(num_texts))[owners[order]]
+    kept = np.sort(order[rank < CONTAINED_SAMPLE])
+    return grams[kept], owners[kept]
+
+
+def _in_training(data: AuditInput, split: SplitName) -> list[tuple[Item, Item]]:
+    """Rows of a split with the training row of the same text."""
+    first: dict[str, Item] = {}
+    for item in data.train:
+        first.setdefault(item.key, item)
+    return [(item, first[item.key]) for item in data.items if item.split == split and item.key in first]
