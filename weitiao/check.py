@@ -3,8 +3,9 @@
 from typing import Any
 
 from weitiao.config import RunConfig
-from weitiao.data.examples import SPLITS, label_counts, load_dataset
+from weitiao.data.examples import label_counts, load_dataset
 from weitiao.data.ledger import describe_reason
+from weitiao.data.rows import SPLITS
 from weitiao.language import t
 from weitiao.model.load import find_model
 
@@ -27,7 +28,7 @@ def check_run(config: RunConfig) -> dict[str, Any]:
         "example": {
             "id": example.id,
             "prompt": [m.content for m in example.prompt] or [example.document],
-            "answer": example.targets[0] if dataset.task else None,
+            "answer": example.targets[0] if config.task.kind != "text" else None,
         },
     }
 

@@ -8,6 +8,7 @@ if TYPE_CHECKING:  # `weitiao --help` and `weitiao check` must not import torch
     import torch
 
 SplitName = Literal["train", "validation", "test"]
+Role = Literal["system", "user", "assistant", "tool"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +22,15 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a chat."""
+    """One turn of a chat. ``fields`` is what the chat template is given beside role and content, such as ``tool_calls``."""
 
-    role: Literal["system", "user", "assistant"]
+    role: Role
     content: str
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The turn as a chat template takes it."""
+        return {**self.fields, "role": self.role, "content": self.content}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +39,9 @@ class Example:
 
     ``document`` is the user's text; it is the only part of the ``prompt`` (the chat up to the answer) that may be shortened. ``targets``
     are the good answers, the first one is trained.
-    ``candidates`` are the labels that this row may get (classification only).
+    ``candidates`` are the labels that this row may get (classification only). Of a chat, ``prompt`` holds all turns before the last answer;
+    ``place`` is where the document stands in its last user's turn (start, end), None where nothing may be shortened; ``fields`` are those
+    of the answer's turn, ``tools`` what the assistant may call.
     """
 
     id: str
@@ -45,6 +53,14 @@ class Example:
     candidates: tuple[str, ...] = ()
     rejected: tuple[str, ...] = ()
     meta: Mapping[str, Any] = field(default_factory=dict)
+    place: tuple[int, int] | None = None
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    tools: tuple[Any, ...] = ()
+
+    @property
+    def turns(self) -> tuple[Message, ...]:
+        """The whole chat, the answer included."""
+        return (*self.prompt, Message("assistant", self.targets[0], self.fields))
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +81,16 @@ class Encoded:
     def num_targets(self) -> int:
         """How many trained tokens (or labels) this row adds to the loss. The first token has no prediction before it."""
         return 1 if self.label >= 0 else sum(self.trained[1:])
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """Text that is judged by its loss: the row that it comes from (as the model sees it), its tokens in blocks of one sequence each, and
+    how many characters their targets spell."""
+
+    example: Example
+    blocks: tuple[Encoded, ...]
+    characters: int
 
 
 class Loss(NamedTuple):
