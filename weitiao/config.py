@@ -60,7 +60,7 @@ class ClassificationTask(Part):
 
     kind: Literal["classification"] = "classification"
     labels: Annotated[tuple[Name, ...], Field(min_length=2)] | None = None
-    """The label names. Absent: those of the training rows. Quote names that YAML reads as something else ('1', 'true')."""
+    """The label names. Absent: those of the training rows. They stay as written: yes, 010, 1e-4 are names."""
     system: Text | None = None
     """System prompt; absent: none."""
     template: Text | None = None
