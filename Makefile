@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 CORPUS := build/builtin/corpus/train.jsonl
 
-.PHONY: help demo demo-methods test unit lint types builtin-base builtin-check screenshots clean
+.PHONY: help demo demo-methods test unit fuzz lint types builtin-base builtin-check screenshots clean
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 20
 
@@ -27,6 +27,11 @@ test: lint types $(STAMP)  ## everything: lint, types, all tests
 
 unit: $(STAMP)  ## the fast tests only
 	$(BIN)/python -m pytest -n 2 -m 'not slow'
+
+FILES ?= 50000
+MINUTES ?= 120
+fuzz: $(STAMP)  ## random data files of every format and shape (FILES=50000 MINUTES=120)
+	$(BIN)/python tests/fuzz/formats.py --files $(FILES) --minutes $(MINUTES)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

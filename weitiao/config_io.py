@@ -42,8 +42,10 @@ def _resolvers() -> dict[str, list[tuple[str, re.Pattern[str]]]]:
 
 
 AS_WRITTEN = frozenset(
-    "labels text label candidates prompt input answer history system messages tools chosen rejected "
-    "template name path train validation test runs targets".split()
+    (
+        *("labels", "text", "label", "candidates", "prompt", "input", "answer", "history", "system", "messages", "tools", "chosen"),
+        *("rejected", "template", "name", "path", "train", "validation", "test", "runs", "targets"),
+    )
 )
 """Keys whose values are text: there also 1, true and 1e-4 stay what the user wrote."""
 

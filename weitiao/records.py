@@ -35,7 +35,8 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One record for every stage. ``id`` (``split:line``, or ``split:file:line``) ties a row to its prediction and its line in the report.
+    """One record for every stage. ``id`` (``split:line``, or ``split:file:line``; the second row of one line has ``.2`` behind it) ties a
+    row to its prediction and its line in the report.
 
     ``document`` is the user's text; it is the only part of the ``prompt`` (the chat up to the answer) that may be shortened. ``targets``
     are the good answers, the first one is trained.

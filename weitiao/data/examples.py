@@ -225,7 +225,8 @@ def _examples(config: RunConfig, rows: Rows, numbers: Sequence[int], split: Spli
     system = config.task.system if isinstance(config.task, GenerationTask) else None
 
     def make(content: Content) -> Example:
-        name = f"{split}:{Path(content.file).name}:{content.line}" if several else f"{split}:{content.line}"
+        place = f"{content.line}.{content.nth + 1}" if content.nth else f"{content.line}"
+        name = f"{split}:{Path(content.file).name}:{place}" if several else f"{split}:{place}"
         document = content.document
         if content.chat is not None:
             return _chat_example(name, content, system)

@@ -1,6 +1,6 @@
 """The usable rows of all files: what they say lies in a temporary file, what dividing them needs in a few compact columns.
 
-So the memory of reading is about 40 bytes a row, whatever its length (dividing rows by seed holds some 700 bytes a row for a moment).
+So the memory of reading is about 50 bytes a row, whatever its length (dividing rows by seed holds some 700 bytes a row for a moment).
 """
 
 import json
@@ -32,6 +32,8 @@ class Content:
     label: str = ""
     candidates: tuple[str, ...] = ()
     chat: Chat | None = None
+    nth: int = 0
+    """How many rows of the same line stand before it: those of a JSON list may share one."""
 
     @property
     def text(self) -> str:
@@ -48,6 +50,7 @@ class Rows:
         self._store = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY_BYTES)  # noqa: SIM115 - lives as long as the rows
         self._starts = array("q", [0])
         self._lines = array("q")
+        self._nths = array("q")
         self._files = array("i")
         self._labels = array("i")
         self._splits = array("b")
@@ -65,8 +68,11 @@ class Rows:
         turns = [] if chat is None else [[turn.role, turn.content, turn.fields] for turn in chat.turns]
         rest = [] if chat is None else [chat.answers, chat.tools, chat.document]
         self._starts.append(self._starts[-1] + self._store.write(_packed([content.document, turns, *rest])))
+        file = self._number(content.file)
+        shared = len(self) > 0 and (self._lines[-1], self._files[-1]) == (content.line, file)
+        self._nths.append(self._nths[-1] + 1 if shared else 0)
         self._lines.append(content.line)
-        self._files.append(self._number(content.file))
+        self._files.append(file)
         self._labels.append(self._number(content.label))
         self._splits.append(_NO_SPLIT if split is None else SPLITS.index(split))
         self._digests += sha256(normalised(content.text).encode("utf-8", "surrogatepass")).digest()[:_DIGEST_BYTES]
@@ -83,7 +89,8 @@ class Rows:
             answers, tools, place = rest
             messages = tuple(Message(role, text, fields) for role, text, fields in turns)
             chat = Chat(messages, tuple(answers), tuple(tools), None if place is None else (place[0], place[1]))
-        return Content(self.file(number), self.line(number), document, self.label(number), self.candidates(number), chat)
+        nth = self._nths[number]
+        return Content(self.file(number), self.line(number), document, self.label(number), self.candidates(number), chat, nth)
 
     def file(self, number: int) -> str:
         return self._names[self._files[number]]
