@@ -114,7 +114,7 @@ def parse_yaml(text: str, where: str, as_written: bool = False) -> Any:
                 _keep_text(node)
             return None if node is None else loader.construct_document(node)
         finally:
-            loader.dispose()  # type: ignore[no-untyped-call]
+            loader.dispose()
     except yaml.YAMLError as error:
         place, cause = _yaml_fault(error, text, where)
     except RecursionError:
