@@ -251,3 +251,25 @@ def test_a_folder_gives_the_splits(tmp_path: Path) -> None:
     assert {name: len(rows) for name, rows in splits.items()} == {"train": 4, "validation": 2, "test": 2}
     named = build_config({"task": "generation", "data": {"train": str(tmp_path), "validation": "other.jsonl", "test_share": 0}}, "test")
     assert [s.path for s in find_sources(named.data)][1:] == ["other.jsonl"]
+
+
+def loaded(path: Path) -> list[tuple[str, str]]:
+    data = {"train": str(path), "validation_share": 0, "test_share": 0}
+    config = build_config({"task": "text", "objective": "pretrain", "data": data}, "test")
+    return [(example.id, example.document) for example in load_dataset(config).splits["train"]]
+
+
+def test_a_file_of_many_rows_is_parsed_twice_to_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(f'{{"text": "段 {i}"}}\n' + "broken\n" * (i % 3 == 0) for i in range(20)), encoding="utf-8")
+    at_once = loaded(path)
+    monkeypatch.setattr("weitiao.data.examples.KEPT_ROWS", 3)
+    monkeypatch.setattr("weitiao.data.rows.IN_MEMORY_BYTES", 64)  # and what they say goes to a file
+    assert loaded(path) == at_once
+    assert [document for _, document in at_once] == [f"段 {i}" for i in range(20)]
+
+
+def test_rows_that_share_a_line_have_ids_of_their_own(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text('[{"text": "a"}, {"text": "b"},\n {"text": "c"}, {"text": "d"}]', encoding="utf-8")
+    assert [name for name, _ in loaded(path)] == ["train:1", "train:1.2", "train:2", "train:2.2"]

@@ -11,7 +11,7 @@ from weitiao.config_chats import GenerationTask
 from weitiao.data.chats import Tags, read_chat
 from weitiao.data.columns import Columns, parse_candidates, parse_label
 from weitiao.data.ledger import Ledger
-from weitiao.data.read import BadRow, read_rows
+from weitiao.data.read import BadRow, check_file, encoding_of, read_rows
 from weitiao.data.rows import SPLITS, Content, Examples, Rows
 from weitiao.data.shapes import Layout, find_layout
 from weitiao.data.sources import BUILTIN_DATA, Source, find_sources, source_of
@@ -81,7 +81,10 @@ def _read(config: RunConfig, source: Source, ledger: Ledger, rows: Rows) -> Layo
     sample: list[Row] = []
     names: dict[str, None] = {}
     num_rows = 0
-    for row in read_rows(Path(source.path)):
+    path = Path(source.path)
+    check_file(path)
+    encoding = encoding_of(path)
+    for row in read_rows(path, encoding):
         ledger.enter(row.file)
         if isinstance(row, BadRow):
             ledger.reject(booked, row.file, row.line, f"bad_row: {row.reason}")
@@ -97,7 +100,7 @@ def _read(config: RunConfig, source: Source, ledger: Ledger, rows: Rows) -> Layo
     if not num_rows:
         raise DataError(source.path, t("没有一行读得出来", "no row could be read"), t("检查文件格式", "check the file's format"))
     layout = find_layout(list(names), sample, config.task.kind, source.wanted, source.shape, num_rows)
-    again = (row for row in read_rows(Path(source.path)) if isinstance(row, Row)) if kept is None else kept
+    again = (row for row in read_rows(path, encoding) if isinstance(row, Row)) if kept is None else kept
     for row in again:
         content = _content(row, layout, source.tags)
         if isinstance(content, str):

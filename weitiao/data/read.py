@@ -64,15 +64,20 @@ class Encoding:
 # ---------------------------------------------------------------------------------------------------------------- public
 
 
-def read_rows(path: Path) -> Iterator[Row | BadRow]:
-    """The rows of a file in file order. The file itself is checked at the call, its rows as they are drawn.
+def read_rows(path: Path, encoding: Encoding | None = None) -> Iterator[Row | BadRow]:
+    """The rows of a file in file order. The file itself is checked at the call, its rows as they are drawn. ``encoding`` saves the pass
+    that would detect it again.
 
     Raises ``DataError``: no such file, a folder, unreadable, empty, unknown suffix, no known encoding; while drawing: a syntax
     fault that leaves no way to go on, or, at the end, not one readable row.
     """
     check_file(path)
-    encoding = detect_encoding(path) if data_format(path) in TEXT_FORMATS else None
-    return _rows(path, encoding)
+    return _rows(path, encoding or encoding_of(path))
+
+
+def encoding_of(path: Path) -> Encoding | None:
+    """The encoding of a text file; None for a format that is no text. Raises ``DataError`` as :func:`detect_encoding`."""
+    return detect_encoding(path) if data_format(path) in TEXT_FORMATS else None
 
 
 def file_and_sheet(path: Path) -> tuple[Path, str | None]:
