@@ -40,7 +40,7 @@ def parquet_rows(file: str, stream: BinaryIO) -> Iterator[tuple[int, dict[str, A
         cause = str(error).split("\n")[0]
         where = f"{file}:{number + 1}" if number else file
         raise DataError(
-            where, t(f"不是完好的 Parquet：{cause}", f"not sound Parquet: {cause}"), t("重新导出这个文件", "export the file again")
+            where, t("不是完好的 Parquet", f"not sound Parquet: {cause}"), t("重新导出这个文件", "export the file again")
         ) from error
 
 
@@ -61,7 +61,7 @@ def _row(one: Any) -> dict[str, Any] | str:
     try:
         return dict(one.to_pylist()[0])
     except (ValueError, OverflowError) as error:
-        return t(f"有一个值读不出来：{error}", f"a value cannot be read: {error}")
+        return t("有一个值读不出来", f"a value cannot be read: {error}")
 
 
 def plain(value: Any) -> Any:

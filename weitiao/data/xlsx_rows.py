@@ -39,7 +39,7 @@ def xlsx_rows(file: str, stream: BinaryIO, sheet: str | None) -> Iterator[tuple[
         cause = str(error).split("\n")[0] or type(error).__name__
         raise DataError(
             file,
-            t(f"不是完好的 Excel 工作簿：{cause}", f"not a sound Excel workbook: {cause}"),
+            t("不是完好的 Excel 工作簿", f"not a sound Excel workbook: {cause}"),
             t("用 Excel 打开后重新保存为 .xlsx", "open it in Excel and save it as .xlsx again"),
         ) from error
 
