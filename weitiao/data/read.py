@@ -12,6 +12,7 @@ import difflib
 import gzip
 import hashlib
 import io
+import os
 import shutil
 import tempfile
 import zlib
@@ -83,7 +84,7 @@ def encoding_of(path: Path) -> Encoding | None:
 def file_and_sheet(path: Path) -> tuple[Path, str | None]:
     """``book.xlsx#sheet`` taken apart; a path without a sheet's name, or of a file whose name holds a #, as it is."""
     file, mark, sheet = str(path).rpartition("#")
-    if mark and file.lower().endswith((".xlsx", ".xlsx.gz")) and not path.exists():
+    if mark and file.lower().endswith((".xlsx", ".xlsx.gz")) and not os.path.exists(path):
         return Path(file), sheet
     return path, None
 

@@ -1,6 +1,7 @@
 """What `data.train`, `data.validation` and `data.test` name: files, a folder of them, or an entry of LLaMA-Factory's dataset_info.json."""
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,7 +43,7 @@ def find_sources(data: DataConfig) -> list[Source]:
                 raise DataError(f"data.{name}", cause, remedy)
         return [source_of(data, str(BUILTIN_DATA), None)]
     files: dict[SplitName, tuple[str, ...]] = {"train": (data.train,)}
-    if Path(data.train).is_dir():
+    if os.path.isdir(data.train):  # pathlib raises for a name that is too long
         files = {split: tuple(map(str, paths)) for split, paths in split_files(Path(data.train)).items()}
     if data.validation is not None:
         files["validation"] = (data.validation,)
@@ -56,7 +57,7 @@ def source_of(data: DataConfig, path: str, split: SplitName | None) -> Source:
     """One file (or entry) as a source of rows."""
     source = Source(path, split, data.columns.model_dump(), data.shape)
     file, mark, name = path.rpartition("#")
-    return _entry(Path(file), name, source) if mark and file.endswith(".json") and not Path(path).exists() else source
+    return _entry(Path(file), name, source) if mark and file.endswith(".json") and not os.path.exists(path) else source
 
 
 # ------------------------------------------------------------------------------------------------- LLaMA-Factory's dataset_info.json
