@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 CORPUS := build/builtin/corpus/train.jsonl
 
-.PHONY: help demo demo-methods test unit lint types audit-recall builtin-base builtin-check screenshots clean
+.PHONY: help demo demo-methods test unit fuzz lint types audit-recall builtin-base builtin-check screenshots clean
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 20
 
@@ -30,6 +30,11 @@ unit: $(STAMP)  ## the fast tests only
 
 audit-recall: $(STAMP)  ## plant 1,000 faults of each kind into clean data and show that the audit finds all
 	$(BIN)/python tests/planted.py 1000 0
+
+FILES ?= 50000
+MINUTES ?= 120
+fuzz: $(STAMP)  ## random data files of every format and shape (FILES=50000 MINUTES=120)
+	$(BIN)/python tests/fuzz/formats.py --files $(FILES) --minutes $(MINUTES)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
