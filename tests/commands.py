@@ -48,7 +48,7 @@ def refused(*arguments: object, lang: language.Language = "en") -> str:
     result = command(*arguments, lang=lang)
     assert result.code == 2, result.err
     assert result.out == ""
-    assert "Traceback" not in result.err
+    assert "Traceback" not in result.err, result.err
     lines = result.err.strip().splitlines()
     if lang == "zh":
         assert lines[0].startswith("错误: ")

@@ -20,6 +20,7 @@ from weitiao.run import Run
 from weitiao.tasks.classification import Classification
 
 story = sys.modules["weitiao.finetune"]  # the module; `weitiao.finetune` is the function
+training = sys.modules["weitiao.training"]
 TRAIN = {"epochs": 3, "batch_rows": 8, "micro_batch_tokens": 600, "validate_every": 1}
 LABELS = ("体育", "天气", "财经")
 TEXT = {"task": {"kind": "text", "block_tokens": 24}, "objective": "pretrain"}
@@ -357,7 +358,7 @@ class _Stop(Exception):
     [(KeyboardInterrupt(), "interrupted"), (NonFiniteError("NaN"), "failed"), (_Stop("破"), "failed"), (SystemExit(3), "failed")],
 )
 def test_a_run_that_ends_early_says_so(error, state, tiny_model, small_csv, tmp_path, monkeypatch):
-    real = story.train
+    real = training.train
 
     def broken(*arguments):
         steps = real(*arguments)
@@ -365,7 +366,7 @@ def test_a_run_that_ends_early_says_so(error, state, tiny_model, small_csv, tmp_
             yield next(steps)
         raise error
 
-    monkeypatch.setattr(story, "train", broken)
+    monkeypatch.setattr(training, "train", broken)
     with pytest.raises(type(error)):
         finetune(settings(tiny_model, small_csv, tmp_path, "short", KINDS["lora"]))
     run = Run.open(tmp_path / "short")
@@ -381,8 +382,8 @@ def test_a_run_that_ends_early_says_so(error, state, tiny_model, small_csv, tmp_
 def test_weights_that_are_not_finite_are_not_published(tiny_model, small_csv, tmp_path, monkeypatch):
     real = story.train_model
 
-    def spoil(run, work, model):
-        real(run, work, model)
+    def spoil(run, work, model, saves, start):
+        real(run, work, model, saves, start)
         next(p for p in model.parameters() if p.requires_grad).data[0] = float("nan")
 
     monkeypatch.setattr(story, "train_model", spoil)

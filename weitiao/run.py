@@ -81,7 +81,7 @@ class Run:
         except OSError as error:
             shutil.rmtree(draft, ignore_errors=True)
             path, elsewhere = parent / name, t("用 runs=别的文件夹", "use runs=ANOTHER_FOLDER")
-            if parent.exists() and not parent.is_dir():
+            if storage.exists(parent) and not parent.is_dir():
                 raise ConfigError(str(parent), t("不是文件夹", "is not a folder"), elsewhere) from None
             cause = t(f"建不了文件夹：{system_cause(error)}", f"the folder cannot be made: {system_cause(error)}")
             raise ConfigError(str(path), cause, elsewhere) from None
@@ -210,7 +210,10 @@ def config_to_train(path: Path | None, overrides: Sequence[str], resume: Path | 
     the YAML file's place is taken for what it is. Raises UsageError, ConfigError or DataError."""
     if resume is None:
         if path is None:
-            raise UsageError("CONFIG", t("没有给配置文件", "no configuration given"), "weitiao train my.yaml | weitiao train --resume RUN")
+            remedy = t(
+                "weitiao train ./config.yaml，或 weitiao train --resume RUN", "weitiao train config.yaml, or weitiao train --resume RUN"
+            )
+            raise UsageError("CONFIG", t("没有给配置文件", "no configuration given"), remedy)
         return load_config(path, overrides)
     if path is not None and ("=" not in str(path) or path.exists()):
         remedy = t(

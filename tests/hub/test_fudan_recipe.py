@@ -55,7 +55,7 @@ def test_names_data_and_prompts(served: Hubs) -> None:
     checked = command("check", RECIPE, "--json")
     assert checked.code == 0, checked.err
     assert checked.json["rows"] == {"train": 35, "validation": 5, "test": 10}  # one row of each of 5 labels for validation
-    assert checked.json["totals"] == {"rows_in": 50, "used": 50, "rejected": 0, "shortened": 0}
+    assert checked.json["totals"] == {"rows_in": 50, "used": 50, "rejected": 0, "shortened": 50}  # none lost its options
     system, user = checked.json["example"]["prompt"]
     assert system.startswith("你是一个文本分类领域的专家")
     assert user.startswith("文本:第")
