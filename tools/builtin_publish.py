@@ -65,9 +65,9 @@ def card(runs: list[Path], corpus: Path) -> str:
     return f"""# weitiao built-in base model
 
 A Qwen2-architecture language model of {base["parameters"]:,} parameters ({base["dtype"]}), trained from scratch by this project's own
-self-supervised objective (`recipes/builtin_base.yaml`, then `recipes/builtin_base_2.yaml`) on freely licensed, mostly Chinese text about software. It exists so that the whole
-path of fine-tuning can be run, tested and measured offline on a laptop. It is far too small for anything else: it knows little, and what it
-writes is not to be relied on.
+self-supervised objective (`recipes/builtin_base.yaml`, then `recipes/builtin_base_2.yaml`) on freely licensed, mostly Chinese text about
+software. It exists so that the whole path of fine-tuning can be run, tested and measured offline on a laptop. It is far too small for
+anything else: it knows little, and what it writes is not to be relied on.
 
 - Machine: {record["hardware"]["cores"]} cores of {record["hardware"]["processor"]}, shared with other work.
 - Versions: {", ".join(f"{k} {v}" for k, v in record["versions"].items() if k != "platform")}.
