@@ -34,6 +34,11 @@ faults: $(STAMP)  ## kill, starve and damage runs some 20,000 times (hours) and 
 audit-recall: $(STAMP)  ## plant 1,000 faults of each kind into clean data and show that the audit finds all
 	$(BIN)/python tests/planted.py 1000 0
 
+FILES ?= 50000
+MINUTES ?= 120
+fuzz: $(STAMP)  ## random data files of every format and shape (FILES=50000 MINUTES=120)
+	$(BIN)/python tests/fuzz/formats.py --files $(FILES) --minutes $(MINUTES)
+
 lint: $(STAMP)
 	$(BIN)/ruff check .
 

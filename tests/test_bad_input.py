@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from commands import change_json, command, copied, refused
 
-from weitiao.data.starter import FILE_NAMES
+from weitiao.data.folder import FILE_NAMES
 
 LANGUAGES = pytest.mark.parametrize("lang", ["zh", "en"])
 

@@ -57,7 +57,7 @@ WRONG_SETTINGS = [
     ("optim: {learning_rate: high}", "optim.learning_rate", "high"),
     ("model: {precision: fp16}", "model.precision", "bfloat16"),
     ("model: [a]", "model", "['a']"),
-    ("data: {train: 3}", "data.train", "3"),
+    ("data: {train: [3]}", "data.train", "3"),
     ("data: {train: ''}", "data.train", '""'),
     ('data: {train: "a\\nb"}', "data.train", "a\\nb"),
     ('runs: "a\\0b"', "runs", "\\u0000"),
@@ -68,7 +68,7 @@ WRONG_SETTINGS = [
     ("name: " + "x" * 101, "name", "100"),
     ("task: {labels: [a]}", "task.labels", "2"),
     ("task: {labels: [a, a]}", "task", ""),
-    ("task: {labels: [1, b]}", "task.labels.0", "1"),
+    ("task: {labels: [null, b]}", "task.labels.0", "null"),
     ("task: {template: hello}", "task", "{text}"),
     ("task: text", "task.kind", "pretrain"),
     ("{task: text, objective: pretrain, train: {best_by: accuracy}}", "train.best_by", "loss"),
@@ -196,7 +196,7 @@ def test_overrides() -> None:
 def test_an_override_does_not_reach_through_an_alias(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     path.write_text("data: {columns: &c {text: a}}\n", encoding="utf-8")
-    assert load_config(path, ["data.columns.label=b"]).data.columns.model_dump() == {"text": "a", "label": "b", "candidates": None}
+    assert load_config(path, ["data.columns.label=b"]).data.columns.model_dump(exclude_none=True) == {"text": "a", "label": "b"}
 
 
 @pytest.mark.parametrize("override", ["train.epochs", "=3", "a..b=1", "train.=1", "train.epochs=[", "train.epochs=a: b: c"])
@@ -280,3 +280,19 @@ def test_labels_that_look_like_something_else_are_saved_as_text() -> None:
 @given(st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=12))
 def test_any_text_is_saved_as_it_is(text: str) -> None:
     assert parse_yaml(dump_yaml({"a": text, "b": [text]}), "saved") == {"a": text, "b": [text]}
+
+
+def test_labels_and_names_stay_what_the_user_wrote(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    text = "name: 010\ntask: {labels: [yes, no, 010, 1e-4, 1, true, 0.50]}\ndata: {train: 1e4, columns: {text: 1, label: 2}}\n"
+    path.write_text(text, encoding="utf-8")
+    config = load_config(path)
+    assert isinstance(config.task, ClassificationTask)
+    assert config.task.labels == ("yes", "no", "010", "1e-4", "1", "true", "0.50")
+    assert (config.name, config.data.train, config.data.columns.text, config.data.columns.label) == ("010", "1e4", "1", "2")
+    overridden = load_config(path, ["task.labels=[1, no, 1e-4]", "data.test=007.csv", "data.columns.label=3", "name=1"])
+    assert isinstance(overridden.task, ClassificationTask)
+    assert overridden.task.labels == ("1", "no", "1e-4")
+    assert (overridden.data.test, overridden.data.columns.label, overridden.name) == ("007.csv", "3", "1")
+    assert load_config(path, ["data.validation=null"]).data.validation is None  # nothing stays nothing
+    assert parse_yaml(overridden.as_yaml(), "saved")["task"]["labels"] == ["1", "no", "1e-4"]

@@ -107,6 +107,50 @@ def test_the_result_is_that_of_an_uninterrupted_run(config, monkeypatch, after):
     assert sorted(p.name for p in (run / "checkpoints").iterdir()) == sorted(p.name for p in (whole / "checkpoints").iterdir())
 
 
+def test_chats_go_on_to_the_same_result(config, tmp_path, monkeypatch):
+    """Task `generation`: two exchanges a row, read from a folder with a file for each split."""
+    folder = tmp_path / "chats"
+    folder.mkdir()
+    for split, size in (("train", 24), ("dev", 8), ("test", 8)):
+        rows = [
+            {
+                "messages": [
+                    {"role": role, "content": f"{split}{text}{i % 7}"}
+                    for role, text in zip(("user", "assistant") * 2, "问答又好", strict=True)
+                ]
+            }
+            for i in range(size)
+        ]
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    tree = config.model_dump() | {"task": "generation", "data": {"train": str(folder)}}
+    config = RunConfig.model_validate(tree)
+    whole = finetune(config.model_copy(update={"name": "whole"})).path
+    run = cut_short(config, monkeypatch)
+    before = (run / "evaluation" / "before.json").stat().st_mtime_ns
+    done = finetune(config)
+    assert done.record["state"] == "finished"
+    assert (run / "evaluation" / "before.json").stat().st_mtime_ns == before
+    assert weights(run) == weights(whole)
+    assert log(run) == log(whole)
+    predictions = [(path / "evaluation" / "predictions-after.jsonl").read_bytes() for path in (run, whole)]
+    assert predictions[0] == predictions[1]
+    assert [line["metrics"]["loss"]["n"] for line in [done.read("evaluation/after.json")]] == [8]
+
+
+def test_any_changed_file_of_a_folder_is_named(config, tmp_path, monkeypatch):
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    header, *rows = Path(config.data.train).read_text(encoding="utf-8").splitlines()
+    for number, part in enumerate((rows[::2], rows[1::2])):
+        (folder / f"train-{number:05}-of-00002.csv").write_text("\n".join([header, *part]) + "\n", encoding="utf-8")
+    config = config.model_copy(update={"data": config.data.model_copy(update={"train": str(folder)})})
+    cut_short(config, monkeypatch)
+    second = folder / "train-00001-of-00002.csv"
+    second.write_text(second.read_text(encoding="utf-8") + "新的一条，股票,财经\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="train-00001-of-00002"):
+        finetune(config)
+
+
 def test_what_was_done_is_not_done_again(config, monkeypatch):
     run = cut_short(config, monkeypatch, 7)
     before = (run / "evaluation" / "before.json").stat().st_mtime_ns

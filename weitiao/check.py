@@ -4,9 +4,9 @@ from typing import Any
 
 from weitiao.audit.checks import findings_text, require_known, stopping
 from weitiao.config import RunConfig
-from weitiao.data.examples import SPLITS
 from weitiao.data.ledger import describe_reason
 from weitiao.data.render import ChatEncoder
+from weitiao.data.rows import SPLITS
 from weitiao.hub.resolve import localise
 from weitiao.language import t
 from weitiao.model.load import find_model
@@ -41,7 +41,7 @@ def check_run(config: RunConfig, reporter: Reporter | None = None) -> dict[str, 
         "example": {
             "id": example.id,
             "prompt": [m.content for m in example.prompt] or [example.document],
-            "answer": example.targets[0] if dataset.task else None,
+            "answer": example.targets[0] if config.task.kind != "text" else None,
             "marked": found["example"]["marked"],
         },
         "findings": found["findings"],

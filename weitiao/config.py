@@ -3,69 +3,19 @@
 Read from YAML, overridden by ``key=value``, saved resolved (``config_io`` does the reading and words the faults).
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    Strict,
-    StringConstraints,
-    model_validator,
-)
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 
+from weitiao.config_base import Name, Number, Part, Share, Text, Whole
+from weitiao.config_chats import ColumnsConfig, GenerationTask, ShapeName
 from weitiao.config_io import check_tree, dump_yaml, parse_yaml, read_tree
 from weitiao.hub.names import checked_revision, is_prefixed, model_name
 from weitiao.language import t
 
 __all__ = ["RunConfig", "build_config", "load_config", "parse_yaml"]
-
-_UNUSABLE = re.compile("[\0\ud800-\udfff]")
-_CONTROL = re.compile("[\0-\x1f\x7f-\x9f\ud800-\udfff]")
-
-
-def _sound(value: str) -> str:
-    """Text that can be stored and encoded: no NUL, no half of a surrogate pair."""
-    if _UNUSABLE.search(value):
-        raise ValueError(t("含有 NUL 或不成对的代理字符", "holds a NUL character or a lone surrogate"))
-    return value
-
-
-def _on_one_line(value: str) -> str:
-    """A name that can be shown, and be a path."""
-    if _CONTROL.search(value):
-        raise ValueError(t("含有控制字符或不是 UTF-8 的字节", "holds a control character or bytes that are not UTF-8"))
-    return value
-
-
-Name = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True), AfterValidator(_on_one_line)]
-Text = Annotated[str, AfterValidator(_sound)]
-Column = Annotated[str, StringConstraints(min_length=1), AfterValidator(_sound)]
-"""The name of a column, as the file spells it."""
-Whole = Annotated[int, Strict()]
-"""No text and no true or false, which Python takes for 1 and 0."""
-Number = Annotated[float, Strict()]
-Share = Annotated[Number, Field(ge=0.0, lt=1.0)]
-
-
-class Part(BaseModel):
-    """A part of the configuration: frozen, unknown keys are errors, a field's documentation is the string under it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _fill_empty_sections(cls, value: object) -> object:
-        """A section whose lines are all commented out means its defaults."""
-        if not isinstance(value, dict):
-            return value
-        sections = {name for name, field in cls.model_fields.items() if isinstance(field.default, Part)}
-        return {key: entry for key, entry in value.items() if entry is not None or key not in sections}
 
 
 class ModelConfig(Part):
@@ -87,27 +37,19 @@ class ModelConfig(Part):
     """`auto` takes the GPU when there is one."""
 
 
-class ColumnsConfig(Part):
-    """Which columns of the files mean what. What is absent is recognised from the column names."""
-
-    text: Column | None = None
-    """The document."""
-    label: Column | None = None
-    """The right label (classification)."""
-    candidates: Column | None = None
-    """The labels that this row may get: a list, or a string separated by commas (classification)."""
-
-
 class DataConfig(Part):
     """The data files and how rows become tokens."""
 
     train: Name = "builtin"
-    """A data file, `builtin` (the topics of LibreOffice's Chinese help, with its own splits), or a data set on a hub, `ms://owner/name` or
+    """A data file; a folder with files named train, validation (dev, valid, val) and test; an entry `…/dataset_info.json#name` of
+    LLaMA-Factory; `builtin` (the topics of LibreOffice's Chinese help, with its own splits); or a data set on a hub, `ms://owner/name` or
     `hf://owner/name`, with `/FILE` behind it where the files' names do not tell the splits. Only files are fetched, no script is run."""
     validation: Name | None = None
     """A file; absent: split off from `train` by `validation_share`."""
     test: Name | None = None
     """A file; absent: split off from `train` by `test_share`."""
+    shape: ShapeName | None = None
+    """The shape of the chats, where their columns fit several (generation)."""
     columns: ColumnsConfig = ColumnsConfig()
     validation_share: Share = 0.1
     """Share of the rows split off for validation when no file is given: by `seed`, stratified by label, duplicates kept together."""
@@ -140,7 +82,7 @@ class ClassificationTask(Part):
 
     kind: Literal["classification"] = "classification"
     labels: Annotated[tuple[Name, ...], Field(min_length=2)] | None = None
-    """The label names. Absent: those of the training rows. Quote names that YAML reads as something else ('1', 'true')."""
+    """The label names. Absent: those of the training rows. They stay as written: yes, 010, 1e-4 are names."""
     system: Text | None = None
     """System prompt; absent: none."""
     template: Text | None = None
@@ -280,7 +222,7 @@ class ReportConfig(Part):
     """Absent: the language of the run's messages."""
 
 
-TaskConfig = Annotated[ClassificationTask | TextTask, Field(discriminator="kind")]
+TaskConfig = Annotated[ClassificationTask | GenerationTask | TextTask, Field(discriminator="kind")]
 MethodConfig = Annotated[FullMethod | HeadMethod | LoraMethod, Field(discriminator="kind")]
 ObjectiveConfig = Annotated[PretrainObjective | SftObjective, Field(discriminator="kind")]
 
@@ -327,15 +269,15 @@ class RunConfig(Part):
         if (self.task.kind == "text") != (self.objective.kind == "pretrain"):
             raise ValueError(
                 t(
-                    f"task.kind: {self.task.kind} 与 objective.kind: {self.objective.kind} 不能搭配；text 配 pretrain，classification 配 "
-                    "sft",
+                    f"task.kind: {self.task.kind} 与 objective.kind: {self.objective.kind} 不能搭配；text 配 pretrain，classification 和 "
+                    "generation 配 sft",
                     f"task.kind: {self.task.kind} does not go with objective.kind: {self.objective.kind}; text goes with pretrain, "
-                    "classification with sft",
+                    "classification and generation with sft",
                 )
             )
         if isinstance(self.method, HeadMethod) and self.method.untie and self.task.kind == "classification":
             raise ValueError(t("method.untie 只用于 text 任务", "method.untie is for the text task only"))
-        if self.task.kind == "text" and (self.data.balance, self.train.class_weights) != ("none", "none"):
+        if self.task.kind != "classification" and (self.data.balance, self.train.class_weights) != ("none", "none"):
             raise ValueError(
                 t(
                     "data.balance 和 train.class_weights 只用于 classification 任务",
@@ -349,9 +291,24 @@ class RunConfig(Part):
                     "use one of data.balance and train.class_weights: together they would correct twice",
                 )
             )
-        if self.task.kind == "text" and self.train.best_by in ("accuracy", "macro_f1"):
-            raise ValueError(t("text 任务的 train.best_by 只能是 loss", "for the text task train.best_by can only be loss"))
+        if self.task.kind != "classification" and self.train.best_by in ("accuracy", "macro_f1"):
+            kind = self.task.kind
+            raise ValueError(t(f"{kind} 任务的 train.best_by 只能是 loss", f"for the {kind} task train.best_by can only be loss"))
+        if self.task.kind == "generation" and self.method.kind == "head":
+            raise ValueError(t("generation 任务用 lora 或 full", "the generation task takes lora or full"))
+        self._check_columns()
         return self
+
+    def _check_columns(self) -> None:
+        """No column without effect: those of texts are for texts, those of chats for chats."""
+        named = {field for field, column in self.data.columns.model_dump().items() if column is not None}
+        of_texts = {"classification": {"text", "label", "candidates"}, "text": {"text"}}.get(self.task.kind)
+        wrong = named & {"text", "label", "candidates"} if of_texts is None else named - of_texts
+        if self.data.shape is not None and of_texts is not None:
+            wrong.add("shape")
+        if wrong:
+            listed, kind = ", ".join(sorted(wrong)), self.task.kind
+            raise ValueError(t(f"{kind} 任务用不到 data 里的 {listed}", f"the {kind} task does not use these settings of data: {listed}"))
 
     @property
     def learning_rate(self) -> float:
@@ -361,7 +318,7 @@ class RunConfig(Part):
     @property
     def best_by(self) -> str:
         """The validation metric that decides which weights are kept."""
-        return self.train.best_by or ("loss" if self.task.kind == "text" else "macro_f1")
+        return self.train.best_by or ("macro_f1" if self.task.kind == "classification" else "loss")
 
     def with_absolute_paths(self) -> "RunConfig":
         """The same configuration, good in any working folder: file and folder names in full."""

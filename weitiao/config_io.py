@@ -41,12 +41,31 @@ def _resolvers() -> dict[str, list[tuple[str, re.Pattern[str]]]]:
     return table
 
 
+AS_WRITTEN = frozenset(
+    (
+        *("labels", "text", "label", "candidates", "prompt", "input", "answer", "history", "system", "messages", "tools", "chosen"),
+        *("rejected", "template", "name", "path", "train", "validation", "test", "runs", "targets"),
+    )
+)
+"""Keys whose values are text: there also 1, true and 1e-4 stay what the user wrote."""
+
+
+def _keep_text(node: yaml.Node) -> None:
+    """Make a plain word, or those of a list, text, but not what stands for nothing; groups of settings stay as they are."""
+    for word in node.value if isinstance(node, yaml.SequenceNode) else [node]:
+        if isinstance(word, yaml.ScalarNode) and word.tag in _NOT_TEXT:
+            word.tag = "tag:yaml.org,2002:str"
+
+
+_NOT_TEXT = tuple(f"tag:yaml.org,2002:{kind}" for kind in ("bool", "int", "float"))
+
+
 class _Loader(yaml.SafeLoader):
     """YAML 1.2's core: `yes`, `no`, `on`, `off` and `010` stay what the user wrote, `1e-4` is a number, a key given twice is an error."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
-        for key_node, _ in node.value:
+        for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
                 raise yaml.constructor.ConstructorError(
                     None,
@@ -60,6 +79,8 @@ class _Loader(yaml.SafeLoader):
                     None, None, t(f"键 {key!r} 写了两次", f"key {key!r} is given twice"), key_node.start_mark
                 )
             seen.add(key)
+            if key in AS_WRITTEN:
+                _keep_text(value_node)
         return super().construct_mapping(node, deep)
 
 
@@ -82,10 +103,18 @@ def dump_yaml(tree: Mapping[str, Any]) -> str:
     return yaml.dump(dict(tree), Dumper=_Dumper, allow_unicode=True, sort_keys=False, width=120)
 
 
-def parse_yaml(text: str, where: str) -> Any:
-    """One YAML document. ``where`` names it in errors. Raises ConfigError with the line of the fault."""
+def parse_yaml(text: str, where: str, as_written: bool = False) -> Any:
+    """One YAML document. ``where`` names it in errors; ``as_written``: a value whose key is in :data:`AS_WRITTEN`. Raises ConfigError with
+    the line of the fault."""
     try:
-        return yaml.load(text, Loader=_Loader)
+        loader = _Loader(text)
+        try:
+            node = loader.get_single_node()
+            if as_written and node is not None:
+                _keep_text(node)
+            return None if node is None else loader.construct_document(node)
+        finally:
+            loader.dispose()
     except yaml.YAMLError as error:
         place, cause = _yaml_fault(error, text, where)
     except RecursionError:
@@ -196,7 +225,7 @@ def _apply_override(tree: dict[Any, Any], override: str, short_forms: Mapping[st
         raise ConfigError(
             override, t("不是 键=值 的形式", "not of the form key=value"), t("例如 train.epochs=3", "for example train.epochs=3")
         )
-    value = parse_yaml(text, override)
+    value = parse_yaml(text, override, as_written=keys[-1] in AS_WRITTEN)
     if isinstance(value, dict) and value and all(inner is None for inner in value.values()):
         value = text  # task.template={text}: places in a template, which YAML would take for a mapping
     node = tree

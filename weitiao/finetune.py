@@ -107,8 +107,7 @@ def write_accounts(run: Run, work: Workshop) -> None:
 
 def judge(run: Run, work: Workshop, model: nn.Module, when: str) -> Judgement | None:
     """Judge a model on the test split and write the evaluation and its predictions. None: there is no test split."""
-    examples = work.data.dataset.splits["test"]
-    if not examples:
+    if not work.data.dataset.splits["test"]:
         return None
     settings, seed = work.config.evaluate, work.config.seed
     title = t("评测（训练前）", "evaluating (before)") if when == "before" else t("评测（训练后）", "evaluating (after)")
@@ -117,9 +116,9 @@ def judge(run: Run, work: Workshop, model: nn.Module, when: str) -> Judgement | 
         with work.reporter.bar(title, len(prompts)) as bar:
             judged = judge_labels(Predictor(model, work.encoder, work.data.task, settings.batch_tokens), prompts, seed, bar.advance)
     else:
-        documents = work.data.documents["test"]
-        with work.reporter.bar(title, sum(map(len, documents))) as bar:
-            judged = judge_text(model, documents, examples, settings.batch_tokens, seed, bar.advance)
+        passages = work.data.passages["test"]
+        with work.reporter.bar(title, sum(len(passage.blocks) for passage in passages)) as bar:
+            judged = judge_text(model, work.config.task.kind, passages, settings.batch_tokens, seed, bar.advance)
     write_judgement(run, judged, when)
     return judged
 

@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from weitiao.config import ClassificationTask, RunConfig
+from weitiao.config_chats import GenerationTask
 from weitiao.data.columns import Columns, find_columns, parse_candidates
 from weitiao.data.examples import Dataset, load_dataset, load_split
 from weitiao.data.read import BadRow, read_rows
@@ -22,7 +23,7 @@ from weitiao.hub.resolve import localise_data
 from weitiao.language import t
 from weitiao.model.load import load_tokenizer
 from weitiao.model.result import load_result
-from weitiao.prepare import encode_prompts
+from weitiao.prepare import encode_passages, encode_prompts
 from weitiao.progress import Reporter
 from weitiao.records import Example, Row
 from weitiao.run import Run
@@ -63,6 +64,12 @@ class Tuned:
     @property
     def predictor(self) -> Predictor:
         """Scores labels. Raises DataError for a run of another task."""
+        if isinstance(self.config.task, GenerationTask):
+            raise DataError(
+                str(self.run.path),
+                t("这是 generation 任务的结果；生成回答在以后的版本里", "the result of a generation task; writing answers comes later"),
+                t("用 transformers 载入 model/；损失用 evaluate", "load model/ with transformers; evaluate gives its loss"),
+            )
         if self.task is None:
             raise DataError(
                 str(self.run.path),
@@ -176,7 +183,7 @@ def _text_column(tuned: Tuned, source: Path) -> str:
     sample = [row for _, row in zip(range(200), read_rows(source), strict=False) if isinstance(row, Row)]
     names = list(dict.fromkeys(name for row in sample for name in row.values))
     wanted = tuned.columns.text
-    return find_columns(names, sample, "text", {"text": wanted if wanted in names else None})[1].text
+    return str(find_columns(names, sample, "text", {"text": wanted if wanted in names else None})[1].text)
 
 
 def _require_same_files(run: Run, dataset: Dataset) -> None:
@@ -212,9 +219,12 @@ def evaluate(run: Path | str | Tuned, data: Path | str | None = None, reporter: 
         dataset = load_split(tuned.config, str(data), tuned.task)
     seed, most = tuned.config.seed, tuned.config.evaluate.batch_tokens
     if tuned.task is None:
-        documents = encode_documents(tuned.encoder, dataset.splits["test"], tuned.max_tokens)
-        with reporter.bar(t("评测", "evaluating"), sum(map(len, documents))) as bar:
-            return judge_text(tuned.model, documents, dataset.splits["test"], most, seed, bar.advance)
+        if isinstance(tuned.config.task, GenerationTask):
+            passages = encode_passages(tuned.config, tuned.encoder, dataset, "test", tuned.max_tokens)
+        else:
+            passages = encode_documents(tuned.encoder, dataset.splits["test"], tuned.max_tokens)
+        with reporter.bar(t("评测", "evaluating"), sum(len(passage.blocks) for passage in passages)) as bar:
+            return judge_text(tuned.model, tuned.config.task.kind, passages, most, seed, bar.advance)
     prompts = encode_prompts(tuned.config, tuned.encoder, dataset, "test", tuned.max_tokens)
     with reporter.bar(t("评测", "evaluating"), len(prompts)) as bar:
         return judge_labels(tuned.predictor, prompts, seed, bar.advance)

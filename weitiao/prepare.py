@@ -9,25 +9,28 @@ from typing import Any
 from weitiao.audit.checks import run_checks
 from weitiao.audit.findings import AuditInput
 from weitiao.config import RunConfig, TextTask
+from weitiao.config_chats import GenerationTask
 from weitiao.data.balance import balanced_weights, oversampled
-from weitiao.data.examples import SPLITS, Dataset, describe_lengths, label_counts, load_dataset
+from weitiao.data.examples import Dataset, describe_lengths, label_counts, load_dataset
 from weitiao.data.ledger import Ledger
 from weitiao.data.render import ChatEncoder
+from weitiao.data.rows import SPLITS
 from weitiao.errors import DataError
 from weitiao.language import t
-from weitiao.records import Encoded, Example, SplitName
+from weitiao.records import Encoded, Example, Passage, SplitName
 from weitiao.tasks.classification import Classification, Prompt
+from weitiao.tasks.generation import encode_chats
 from weitiao.tasks.text import encode_blocks, encode_documents
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Encoded data. ``prompts`` are set for classification, ``documents`` (one list of blocks per document) for text."""
+    """Encoded data. ``prompts`` are set for classification, ``passages`` (what is judged by its loss) for text and generation."""
 
     dataset: Dataset
     rows: list[Encoded]
     prompts: dict[SplitName, list[Prompt]]
-    documents: dict[SplitName, list[list[Encoded]]]
+    passages: dict[SplitName, list[Passage]]
     max_tokens: int
     repeated: dict[str, int]
     """How many more times than once the rows of a label are trained on (``data.balance``)."""
@@ -36,9 +39,11 @@ class Prepared:
     def task(self) -> Classification | None:
         return self.dataset.task
 
-    def examples(self, split: SplitName) -> list[Example]:
+    def examples(self, split: SplitName) -> Sequence[Example]:
         """The examples of a split as the model sees them (shortened where they were)."""
-        return [p.example for p in self.prompts[split]] if self.task else self.dataset.splits[split]
+        if self.task:
+            return [prompt.example for prompt in self.prompts[split]]
+        return [passage.example for passage in self.passages[split]] if split in self.passages else self.dataset.splits[split]
 
 
 def longest_row(config: RunConfig, model_config: dict[str, Any]) -> int:
@@ -56,8 +61,11 @@ def prepare(config: RunConfig, encoder: ChatEncoder, model_config: dict[str, Any
         rows = encode_blocks(encoder, dataset.splits["train"], config.task.block_tokens)
         for split in SPLITS:
             _use(dataset.ledger, split, dataset.splits[split])
-        documents = {split: encode_documents(encoder, dataset.splits[split], config.task.block_tokens) for split in ("validation", "test")}
-        prepared = Prepared(dataset, rows, {}, documents, config.task.block_tokens, {})  # type: ignore[arg-type]
+        passages = {split: encode_documents(encoder, dataset.splits[split], config.task.block_tokens) for split in SPLITS[1:]}
+        prepared = Prepared(dataset, rows, {}, passages, config.task.block_tokens, {})
+    elif isinstance(config.task, GenerationTask):
+        passages = {split: encode_passages(config, encoder, dataset, split, most) for split in SPLITS}
+        prepared = Prepared(dataset, [passage.blocks[0] for passage in passages["train"]], {}, passages, most, {})
     else:
         prompts = {split: encode_prompts(config, encoder, dataset, split, most) for split in SPLITS}
         rows = training_rows(config, encoder, dataset.task, prompts["train"])
@@ -105,15 +113,38 @@ def encode_prompts(config: RunConfig, encoder: ChatEncoder, dataset: Dataset, sp
             dataset.ledger.shorten(split, example.file, example.line, prompt.tokens_before, len(prompt.ids))
         prompts.append(prompt)
     if examples and not prompts:
-        raise DataError(
-            examples[0].file,
-            t(f"{split} 没有一行放得进 {most_tokens} 个词元", f"no row of {split} fits into {most_tokens} tokens"),
-            t(
-                "增大 data.max_tokens，缩短模板，或用 data.shorten=tail",
-                "raise data.max_tokens, shorten the template, or use data.shorten=tail",
-            ),
-        )
+        raise _nothing_fits(dataset, split, most_tokens)
     return prompts
+
+
+def encode_passages(config: RunConfig, encoder: ChatEncoder, dataset: Dataset, split: SplitName, most_tokens: int) -> list[Passage]:
+    """The chats of a split; rows that do not fit or that the template cannot write are booked as rejected, shortened ones as shortened."""
+    assert isinstance(config.task, GenerationTask)  # the caller's branch
+    passages = []
+    examples = dataset.splits[split]
+    for example, chat in zip(examples, encode_chats(encoder, examples, most_tokens, config.task, config.data), strict=True):
+        if isinstance(chat, str):
+            dataset.ledger.reject(split, example.file, example.line, chat)
+            continue
+        dataset.ledger.use(split, example.file)
+        if chat.tokens_before > len(chat.encoded.tokens):
+            dataset.ledger.shorten(split, example.file, example.line, chat.tokens_before, len(chat.encoded.tokens))
+        passages.append(chat.passage)
+    if examples and not passages:
+        raise _nothing_fits(dataset, split, most_tokens)
+    return passages
+
+
+def _nothing_fits(dataset: Dataset, split: SplitName, most_tokens: int) -> DataError:
+    shown = "".join(f"\n  {line}" for line in dataset.ledger.rejections(3))
+    return DataError(
+        dataset.splits[split][0].file,
+        t(f"{split} 没有一行放得进 {most_tokens} 个词元", f"no row of {split} fits into {most_tokens} tokens") + shown,
+        t(
+            "增大 data.max_tokens，缩短模板，或用 data.shorten=tail",
+            "raise data.max_tokens, shorten the template, or use data.shorten=tail",
+        ),
+    )
 
 
 def _use(ledger: Ledger, split: SplitName, examples: Sequence[Example]) -> None:
@@ -127,8 +158,8 @@ def audit(prepared: Prepared, encoder: ChatEncoder) -> dict[str, Any]:
     for split in SPLITS[1:]:
         if prepared.prompts.get(split):
             lengths[split] = describe_lengths([len(p.ids) for p in prepared.prompts[split]])
-        elif prepared.documents.get(split):
-            lengths[split] = describe_lengths([sum(len(b.tokens) for b in d) for d in prepared.documents[split]])
+        elif prepared.passages.get(split):
+            lengths[split] = describe_lengths([sum(len(b.tokens) for b in passage.blocks) for passage in prepared.passages[split]])
     labels = {split: label_counts(prepared.examples(split)) for split in SPLITS} if prepared.task else {}
     dataset = prepared.dataset
     names = dataset.task.labels if dataset.task else ()

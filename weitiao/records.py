@@ -1,6 +1,6 @@
 """The records that every stage shares."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -8,6 +8,7 @@ if TYPE_CHECKING:  # `weitiao --help` and `weitiao check` must not import torch
     import torch
 
 SplitName = Literal["train", "validation", "test"]
+Role = Literal["system", "user", "assistant", "tool"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,19 +22,32 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a chat."""
+    """One turn of a chat. ``fields`` is what the chat template is given beside role and content, such as ``tool_calls``."""
 
-    role: Literal["system", "user", "assistant"]
+    role: Role
     content: str
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The turn as a chat template takes it."""
+        return {**self.fields, "role": self.role, "content": self.content}
+
+
+def said(turns: Iterable[Message], *roles: Role) -> str:
+    """What the turns of some roles say, one below the other; of a turn without text its fields, such as ``tool_calls``."""
+    return "\n".join(turn.content or str(dict(turn.fields) or "") for turn in turns if turn.role in roles)
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One record for every stage. ``id`` (``split:line``, or ``split:file:line``) ties a row to its prediction and its line in the report.
+    """One record for every stage. ``id`` (``split:line``, or ``split:file:line``; the second row of one line has ``.2`` behind it) ties a
+    row to its prediction and its line in the report.
 
     ``document`` is the user's text; it is the only part of the ``prompt`` (the chat up to the answer) that may be shortened. ``targets``
     are the good answers, the first one is trained.
-    ``candidates`` are the labels that this row may get (classification only).
+    ``candidates`` are the labels that this row may get (classification only). Of a chat, ``prompt`` holds all turns before the last answer;
+    ``place`` is where the document stands in its last user's turn (start, end), None where nothing may be shortened; ``fields`` are those
+    of the answer's turn, ``tools`` what the assistant may call.
     """
 
     id: str
@@ -45,6 +59,14 @@ class Example:
     candidates: tuple[str, ...] = ()
     rejected: tuple[str, ...] = ()
     meta: Mapping[str, Any] = field(default_factory=dict)
+    place: tuple[int, int] | None = None
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    tools: tuple[Any, ...] = ()
+
+    @property
+    def turns(self) -> tuple[Message, ...]:
+        """The whole chat, the answer included."""
+        return (*self.prompt, Message("assistant", self.targets[0], self.fields))
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +89,16 @@ class Encoded:
     def num_targets(self) -> int:
         """How many trained tokens (or labels) this row adds to the loss. The first token has no prediction before it."""
         return 1 if self.label >= 0 else sum(self.trained[1:])
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """Text that is judged by its loss: the row that it comes from (as the model sees it), its tokens in blocks of one sequence each, and
+    how many characters their targets spell."""
+
+    example: Example
+    blocks: tuple[Encoded, ...]
+    characters: int
 
 
 class Loss(NamedTuple):

@@ -116,9 +116,9 @@ def _changed_inputs(run: Run, work: Workshop) -> dict[str, list[Any]]:
     """Data files and base model whose content is not what the run began with."""
     changes: dict[str, list[Any]] = {}
     hashes = work.data.dataset.ledger.hashes
-    for split, entry in run.record.get("data", {}).items():
+    for entry in (run.read("data/ledger.json") or {"files": []})["files"]:  # a split can have several
         if hashes.get(entry["path"]) not in (None, entry["sha256"]):
-            changes[f"data.{split} ({entry['path']})"] = [entry["sha256"][:12], hashes[entry["path"]][:12]]
+            changes[f"data.{entry['split']} ({entry['path']})"] = [entry["sha256"][:12], hashes[entry["path"]][:12]]
     former = run.record.get("base_model", {}).get("sha256")
     if former is not None and (now := work.folder.sha256()) != former:
         changes[f"model ({work.folder.path})"] = [former[:12], now[:12]]

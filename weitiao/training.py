@@ -106,9 +106,8 @@ def validate(work: Workshop, model: nn.Module) -> dict[str, Any] | None:
         return (
             validate_labels(Predictor(model, work.encoder, work.data.task, work.config.evaluate.batch_tokens), prompts) if prompts else None
         )
-    documents = work.data.documents["validation"]
-    examples = work.data.dataset.splits["validation"]
-    return validate_text(model, documents, examples, work.config.evaluate.batch_tokens) if documents else None
+    passages = work.data.passages["validation"]
+    return validate_text(model, passages, work.config.evaluate.batch_tokens) if passages else None
 
 
 def report_validation(work: Workshop, step: Step, line: dict[str, Any], better: bool) -> None:
@@ -123,9 +122,7 @@ def report_validation(work: Workshop, step: Step, line: dict[str, Any], better: 
     )
 
 
-def record_training(
-    run: Run, work: Workshop, plan: Plan, steps: int, clock: Clock, best: Best, saves: Saves, stopped_early: bool
-) -> None:
+def record_training(run: Run, work: Workshop, plan: Plan, steps: int, clock: Clock, best: Best, saves: Saves, stopped_early: bool) -> None:
     """What the training took, into run.json."""
     method, data = work.config.method, work.data
     mean_length = sum(len(row.tokens) for row in plan.rows) / len(plan.rows)

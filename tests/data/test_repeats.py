@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,49 @@ def test_repeats_are_rejected_with_the_row_that_they_repeat(tmp_path: Path) -> N
     assert ledger["files"][0]["rejected_rows"] == [{"line": 41, "reason": "duplicate", "detail": f"{train}:1"}]
 
 
+def test_chats_repeat_each_other_with_question_and_answer(tmp_path: Path) -> None:
+    """Row 3 repeats row 1, row 4 has another answer, row 5 another system prompt; near: row 6 asks nearly what row 2 asks."""
+    first, second = TEXTS[0], TEXTS[1]
+    pairs = [
+        (first, "甲", ""),
+        (second, "乙", ""),
+        (first, "甲。", ""),
+        (first, "丙", ""),
+        (first, "甲", "短"),
+        (second[:-1] + "吗", "乙", ""),
+    ]
+    rows = [{"instruction": question, "output": answer, "system": system} for question, answer, system in pairs]
+    train = tmp_path / "train.jsonl"
+    train.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+
+    def kept(how: str) -> list[int]:
+        data = {"train": str(train), "deduplicate": how, "validation_share": 0.0, "test_share": 0.0}
+        return lines(load_dataset(RunConfig.model_validate({"task": "generation", "data": data})))["train"]
+
+    assert kept("none") == [1, 2, 3, 4, 5, 6]
+    assert kept("exact") == [1, 2, 3, 4, 5, 6]  # "甲。" is another answer than "甲"
+    train.write_text(train.read_text(encoding="utf-8").replace("甲。", "甲"), encoding="utf-8")
+    assert kept("exact") == [1, 2, 4, 5, 6]
+    assert kept("near") == [1, 2, 4]
+
+
+def test_large_data_keep_equal_texts_together_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = random.Random(2)
+    rows = rows_of(clean_texts()[:200])
+    train = write(tmp_path / "all.jsonl", [*rows, *rows, *((edited(draw, text), label) for text, label in rows)])
+
+    def parted() -> tuple[int, int]:
+        dataset = loaded(train, None, "none", share=0.3)
+        split_of = {one.line: split for split, examples in dataset.splits.items() for one in examples}
+        return sum(split_of[n] != split_of[n + 200] for n in range(1, 201)), sum(split_of[n] != split_of[n + 400] for n in range(1, 201))
+
+    assert parted() == (0, 0)
+    monkeypatch.setattr("weitiao.data.examples.NEAR_BYTES", 1000)
+    equal, near = parted()
+    assert equal == 0
+    assert near > 40  # by chance 2 · 0.3 · 0.7 of them
+
+
 def test_a_test_file_stays_whole_and_its_copies_leave_the_training(tmp_path: Path) -> None:
     train = write(tmp_path / "train.jsonl", rows_of())
     test = write(tmp_path / "test.jsonl", [(TEXTS[3], "b"), (TEXTS[3], "b"), (edited(random.Random(0), TEXTS[4]), "a")])
@@ -109,6 +153,8 @@ def test_rows_are_repeated_or_weighted() -> None:
         {"data": {"balance": "oversample"}, "train": {"class_weights": "balanced"}},
         {"data": {"balance": "oversample"}, "task": "text", "objective": "pretrain"},
         {"train": {"class_weights": "balanced"}, "task": "text", "objective": "pretrain"},
+        {"train": {"class_weights": "balanced"}, "task": "generation"},
+        {"data": {"balance": "oversample"}, "task": "generation"},
     ],
 )
 def test_settings_that_do_not_go_together(tree: dict) -> None:
@@ -120,6 +166,6 @@ def test_settings_that_do_not_go_together(tree: dict) -> None:
 
 def test_a_row_that_is_lost_is_noticed(tmp_path: Path) -> None:
     dataset = loaded(write(tmp_path / "train.jsonl", rows_of()), None, "exact")
-    dataset.splits["train"].pop()
+    dataset = replace(dataset, splits={**dataset.splits, "train": dataset.splits["train"][:-1]})
     with pytest.raises(RunError):
         settled(dataset)

@@ -152,7 +152,7 @@ def test_a_folder_that_leaves_it_open(tmp_path: Path) -> None:
         starter_config(tmp_path, "en")
     for name in ("train.csv", "train.tsv"):
         (tmp_path / name).write_text("text\na\n", encoding="utf-8")
-    with pytest.raises(DataError, match=r"both train\.csv and train\.tsv look like train"):
+    with pytest.raises(DataError, match=r"several files look like train: train\.csv, train\.tsv"):
         starter_config(tmp_path, "en")
 
 

@@ -30,11 +30,12 @@ KINDS: dict[str, dict] = {
     "sft-full": {"method": "full", "optim": {"learning_rate": 2e-3}},
     "sft-head": {"method": {"kind": "head", "last_blocks": 1}, "optim": {"learning_rate": 1e-2}},
     "sft-lora": {"method": {"kind": "lora", "rank": 4, "dropout": 0.2}, "optim": {"learning_rate": 1e-2}},
+    "generation-lora": {"method": {"kind": "lora", "rank": 4, "dropout": 0.2}, "optim": {"learning_rate": 1e-2}, "task": "generation"},
     "pretrain-full": {"method": "full", "optim": {"learning_rate": 2e-3}, **TEXT},
     "pretrain-head": {"method": {"kind": "head", "untie": True}, "optim": {"learning_rate": 1e-2}, **TEXT},
     "pretrain-lora": {"method": {"kind": "lora", "rank": 4, "dropout": 0.2}, "optim": {"learning_rate": 1e-2}, **TEXT},
 }
-"""{sft, pretrain} × {full, head, lora}: an objective that is added later needs a line here."""
+"""{sft, pretrain} × {full, head, lora}, and chats: an objective that is added later needs a line here."""
 
 
 BRIEF = ("brief-pretrain-head",)
@@ -72,6 +73,8 @@ class Scene:
             },
             "evaluate": {"baselines": False},
         }  # fmt: skip
+        if kind.startswith("generation"):
+            tree["data"] |= {"columns": {"prompt": "text", "answer": "label"}}
         if kind in BRIEF:
             tree["train"] |= {"max_steps": 2, "checkpoint": {"every_minutes": 1000.0, "every_steps": 1, "keep": 1}}
         return RunConfig.model_validate(tree | KINDS[kind.removeprefix("brief-")])

@@ -1,5 +1,6 @@
 """In which order a name is looked for, what is pinned, and what is said when it is nowhere."""
 
+import io
 import json
 import time
 from collections.abc import Callable
@@ -9,9 +10,11 @@ import pytest
 from commands import command, refused
 from hub_servers import Hubs, Repository
 from huggingface_hub import constants
+from openpyxl import Workbook
 
 from weitiao import language
 from weitiao.config import ModelConfig, RunConfig, build_config
+from weitiao.data.examples import load_dataset
 from weitiao.errors import ConfigError, DataError, HubError, NetworkError
 from weitiao.hub.fetch import fetch_model
 from weitiao.hub.names import HubName
@@ -157,6 +160,40 @@ def test_one_file_does_not_pass_for_the_data_set(hubs: Hubs) -> None:
     assert localise(data(train="ms://a/news/b.jsonl")).config.data.train.endswith("b.jsonl")
     with pytest.raises(DataError, match=r"a\.jsonl"):
         localise(data(train="ms://a/news"))
+
+
+def test_a_sheet_of_a_workbook_on_a_hub(hubs: Hubs) -> None:
+    """A hub knows the file; which sheet of it is read stays in the configuration that runs and in the one that is kept."""
+    content = io.BytesIO()
+    book = Workbook()
+    book.active.append(["text", "label"])
+    sheet = book.create_sheet("二")
+    for row in (["text", "label"], ["好", "x"], ["坏", "y"], ["好吗", "x"], ["坏吗", "y"]):
+        sheet.append(row)
+    book.save(content)
+    hubs.serve("modelscope", "dataset", "a/news", {"news.xlsx": content.getvalue()})
+    inputs = localise(data(train="ms://a/news/news.xlsx#二", validation_share=0.0, test_share=0.0))
+    assert inputs.config.data.train == str(hubs.snapshot("modelscope", "dataset", "a/news") / "news.xlsx") + "#二"
+    assert inputs.pinned.data.train == f"ms://a/news@{COMMIT}/news.xlsx#二"
+    dataset = load_dataset(inputs.config)
+    assert [example.document for example in dataset.splits["train"]] == ["好", "坏", "好吗", "坏吗"]
+    assert inputs.data_source(dataset.splits["train"][0].file)["file"] == "news.xlsx"
+
+
+def test_local_folders_and_entries_are_left_alone(hubs: Hubs, tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl").write_bytes(ROWS)
+    (tmp_path / "dataset_info.json").write_text('{"news": {"file_name": "train.jsonl"}}')
+    for train in (str(tmp_path), f"{tmp_path}/dataset_info.json#news"):
+        inputs = localise(data(train=train))
+        assert (inputs.config.data.train, inputs.pinned.with_absolute_paths().data.train, inputs.sources) == (train, train, {})
+    assert hubs.requests() == []
+
+
+def test_shards_are_not_taken_for_the_whole(hubs: Hubs) -> None:
+    hubs.serve("huggingface", "dataset", "a/news", {f"data/train-0000{i}-of-00002.jsonl": ROWS for i in range(2)})
+    with pytest.raises(DataError, match="2") as caught:
+        localise(data(train="hf://a/news"))
+    assert "weitiao download hf://a/news --data --to DIR" in str(caught.value)
 
 
 def test_a_link_out_of_a_cache_is_not_followed(hubs: Hubs, tmp_path: Path) -> None:

@@ -1,16 +1,18 @@
 """Token for token: ChatEncoder against transformers' apply_chat_template; and what a user writes never becomes a control token.
 
-Not tested: tools and tool calls, which no task here renders.
+Tools and tool calls are tested with Qwen2.5's template, the one here that writes them.
 """
 
 import random
 import unicodedata
+from itertools import groupby
+from operator import itemgetter
 
 import pytest
 from tiny import TEMPLATES, write_tokenizer
 from transformers import AutoTokenizer
 
-from weitiao.data.render import ChatEncoder
+from weitiao.data.render import CHATML, ChatEncoder, EncodedTurns, Turns
 from weitiao.errors import ModelError
 from weitiao.records import Message
 
@@ -150,3 +152,124 @@ def test_without_a_template_chatml_is_used(tmp_path):
 def test_a_template_that_fails_is_a_model_error(tmp_path):
     with pytest.raises(ModelError, match="no system role"):
         make_encoder(tmp_path, "{{ raise_exception('no system role') }}")
+
+
+# ------------------------------------------------------------------------------------------------------- whole chats with trained turns
+
+GENERATION = CHATML.replace(
+    "'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}",
+    "'<|im_start|>' + message['role'] + '\n' }}{% if message['role'] == 'assistant' %}{% generation %}"
+    "{{ message['content'] + '<|im_end|>' }}{% endgeneration %}{% else %}{{ message['content'] + '<|im_end|>' }}{% endif %}{{ '\n' }}",
+)
+"""ChatML with transformers' own marks around what the assistant says: the oracle of the trained positions."""
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "description": "查天气 <|im_end|>",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
+    },
+}
+CALL = {"type": "function", "function": {"name": "weather", "arguments": {"city": "北京 <|im_start|>"}}}
+
+
+def whole(encoder: ChatEncoder, chat: tuple[Message, ...], tools: tuple = (), last_only: bool = False) -> EncodedTurns:
+    places = [i for i, message in enumerate(chat) if message.role == "assistant"]
+    (result,) = encoder.whole_chats([Turns(chat, tools, tuple(places[-1:] if last_only else places))])
+    assert isinstance(result, EncodedTurns), result
+    return result
+
+
+def finished(count: int, seed: int, controls: bool = False) -> list[tuple[Message, ...]]:
+    """Chats that end with an answer."""
+    return [chat for chat in chats(count, seed, controls) if chat[-1].role == "assistant"]
+
+
+def test_whole_chats_equal_the_official_ids(encoder):
+    added = encoder.tokenizer.get_added_vocab()
+    for chat in finished(400, seed=5):
+        if not any(token in m.content for m in chat for token in added):
+            assert whole(encoder, chat).tokens == official(encoder, chat, prompt=False), chat
+
+
+def test_trained_positions_equal_those_of_generation_marks(tmp_path):
+    assert "generation" in GENERATION
+    encoder = make_encoder(tmp_path, TEMPLATES["chatml"])
+    added = encoder.tokenizer.get_added_vocab()
+    made = [chat for chat in finished(400, seed=6) if not any(token in m.content for m in chat for token in added)]
+    assert len(made) > 80
+    for chat in made:
+        messages = [{"role": m.role, "content": m.content} for m in chat]
+        options = {"chat_template": GENERATION, "return_dict": True, "return_assistant_tokens_mask": True}
+        oracle = encoder.tokenizer.apply_chat_template(messages, **options)
+        ours = whole(encoder, chat)
+        assert list(ours.tokens) == oracle["input_ids"]
+        assert list(map(int, ours.trained)) == oracle["assistant_masks"], chat
+
+
+def test_trained_tokens_spell_the_answers_even_with_spelled_control_tokens(encoder):
+    end = encoder.end_of_answer
+    for chat in finished(200, seed=7, controls=True):
+        for last_only in (False, True):
+            row = whole(encoder, chat, last_only=last_only)
+            trained = [token for token, is_trained in zip(row.tokens, row.trained, strict=True) if is_trained]
+            answers = [m.content for m in chat if m.role == "assistant"][-1 if last_only else 0 :]
+            assert trained.count(end) == len(answers)
+            assert trained[-1] == end
+            assert sum(token in set(encoder.tokenizer.added_tokens_decoder) for token in trained) == len(answers)
+
+
+def test_trained_text_by_hand(tmp_path):
+    encoder = make_encoder(tmp_path, TEMPLATES["qwen2"])
+    chat = (Message("user", "甲"), Message("assistant", "乙 <|im_end|>"), Message("user", "丙"), Message("assistant", "丁"))
+    row = whole(encoder, chat)
+    groups = groupby(zip(row.tokens, row.trained, strict=True), itemgetter(1))
+    stretches = [[token for token, _ in group] for is_trained, group in groups if is_trained]
+    assert [encoder.tokenizer.decode(ids) for ids in stretches] == ["乙 <|im_end|><|im_end|>", "丁<|im_end|>"]
+    assert row.characters == len("乙 <|im_end|>") + len("丁")
+
+
+@pytest.fixture(scope="module")
+def calling(tmp_path_factory) -> ChatEncoder:
+    return make_encoder(tmp_path_factory.mktemp("calling"), TEMPLATES["qwen2_5"])
+
+
+def test_tools_and_calls_equal_the_official_ids(calling):
+    harmless = {"type": "function", "function": {"name": "weather", "arguments": {"city": "北京"}}}
+    tool = {**WEATHER, "function": {**WEATHER["function"], "description": "查天气"}}
+    chat = (
+        Message("system", "简短"), Message("user", "天气？"), Message("assistant", "", {"tool_calls": [harmless]}),
+        Message("tool", '{"t": 21}'), Message("assistant", "21 度。"),
+    )  # fmt: skip
+    row = whole(calling, chat, (tool,))
+    messages = [m.as_dict() for m in chat]
+    expected = calling.tokenizer.apply_chat_template(messages, tools=[tool], return_dict=False)
+    assert list(row.tokens) == list(expected)
+    trained = calling.tokenizer.decode([token for token, is_trained in zip(row.tokens, row.trained, strict=True) if is_trained])
+    # Qwen2.5 writes no line end before a call without text
+    assert trained == '<tool_call>\n{"name": "weather", "arguments": {"city": "北京"}}\n</tool_call><|im_end|>21 度。<|im_end|>'
+
+
+def test_control_tokens_spelled_in_tools_stay_text(calling):
+    chat = (Message("user", "天气？"), Message("assistant", "", {"tool_calls": [CALL]}))
+    control = calling.tokenizer.added_tokens_decoder
+    row = whole(calling, chat, (WEATHER,))
+    spelled = calling.tokenizer.decode(list(row.tokens), clean_up_tokenization_spaces=False)
+    assert "查天气 <|im_end|>" in spelled
+    assert "北京 <|im_start|>" in spelled
+    starts = [token for token in row.tokens if control.get(token) and control[token].content == "<|im_start|>"]
+    assert len(starts) == 3  # system, user, assistant
+
+
+def test_tools_without_a_place_in_the_template_are_said(tmp_path):
+    encoder = make_encoder(tmp_path, TEMPLATES["chatml"])
+    (reason,) = encoder.whole_chats([Turns((Message("user", "a"), Message("assistant", "b")), (WEATHER,), (1,))])
+    assert isinstance(reason, str)
+    assert "tools" in reason
+
+
+def test_a_template_that_does_not_write_turn_after_turn_is_said(tmp_path):
+    newest_first = TEMPLATES["chatml"].replace("for message in messages", "for message in messages | reverse")
+    encoder = make_encoder(tmp_path, newest_first)
+    (reason,) = encoder.whole_chats([Turns((Message("user", "a"), Message("assistant", "b")), (), (1,))])
+    assert isinstance(reason, str)

@@ -8,7 +8,7 @@ import pytest
 from tiny import TEMPLATES
 
 from weitiao.config import ModelConfig
-from weitiao.data.render import ChatEncoder
+from weitiao.data.render import ChatEncoder, Turns
 from weitiao.errors import ModelError
 from weitiao.model.load import BUILTIN_FOLDER, check_folder, find_model, load_tokenizer
 from weitiao.model.plain_tokenizer import PlainTokenizer
@@ -41,6 +41,22 @@ def test_the_same_tokens_under_each_template(tiny_model: Path, tmp_path: Path, t
     assert ours.control_tokens == theirs.control_tokens
     ids = list(theirs.chats(CHATS)[1])
     assert ours.tokenizer.decode(ids) == theirs.tokenizer.decode(ids)
+
+
+@pytest.mark.parametrize("template", list(TEMPLATES))
+def test_the_same_whole_chats_with_tools(tiny_model: Path, tmp_path: Path, template: str) -> None:
+    """A template without a place for tools refuses them under both; Qwen2.5's writes tools, calls and results."""
+    path = shutil.copytree(tiny_model, tmp_path / "model")
+    (path / "chat_template.jinja").write_text(TEMPLATES[template], encoding="utf-8")
+    theirs, ours = both(path)
+    tool = {"type": "function", "function": {"name": "天气", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}}
+    call = {"tool_calls": [{"type": "function", "function": {"name": "天气", "arguments": {"city": "北京 <b>"}}}]}
+    turns = (Message("user", "北京冷吗？"), Message("assistant", "", call), Message("tool", "-3"), Message("assistant", "冷。"))
+    chats = [Turns(turns, (tool,), (1, 3)), Turns((*turns[:1], turns[-1]), (), (1,))]
+    found = ours.whole_chats(chats)
+    assert found == theirs.whole_chats(chats)
+    assert isinstance(found[0], str) == (template != "qwen2_5")
+    assert not isinstance(found[1], str)
 
 
 def test_the_built_in_tokenizer() -> None:

@@ -16,7 +16,7 @@ stand in one training text."""
 
 
 def duplicates(data: AuditInput) -> Finding | None:
-    """Training rows that repeat another one, text and label."""
+    """Training rows that repeat another one, text and label (chats: all turns)."""
     first: dict[tuple[str, str], Item] = {}
     repeats = [(item, first[key]) for item in data.train if first.setdefault(key := (item.key, item.label), item) is not item]
     if not repeats:
@@ -40,8 +40,8 @@ def near_duplicates(data: AuditInput) -> Finding | None:
     keys: set[str] = set()
     repeats = []
     for item, group in zip(data.items, data.groups, strict=True):
-        if item.split == "train" and item.key not in keys:
-            keys.add(item.key)
+        if item.split == "train" and item.asked not in keys:
+            keys.add(item.asked)
             if seen.setdefault(group, item) is not item:
                 repeats.append((item, seen[group]))
     if not repeats:
@@ -162,12 +162,12 @@ def conflicting_labels(data: AuditInput) -> Finding | None:
 
 def contamination(data: AuditInput) -> Finding | None:
     """Test rows whose text stands inside a longer training text."""
-    known = {item.key for item in data.train}
+    known = {item.asked for item in data.train}
     near = {group for item, group in zip(data.items, data.groups, strict=True) if item.split == "train"}
     tests = [
         item
         for item, group in zip(data.items, data.groups, strict=True)
-        if item.split == "test" and len(item.key) >= CONTAINED_FROM and item.key not in known and group not in near
+        if item.split == "test" and len(item.asked) >= CONTAINED_FROM and item.asked not in known and group not in near
     ]
     found = _contained(tests, data.train) if tests else {}
     if not found:
@@ -187,7 +187,7 @@ def contamination(data: AuditInput) -> Finding | None:
 
 def _contained(tests: list[Item], train: list[Item]) -> dict[int, int]:
     """Index of each test text that a training text holds → the index of that text."""
-    wanted, owners = hashed_grams([item.key for item in tests], CONTAINED_GRAM)
+    wanted, owners = hashed_grams([item.asked for item in tests], CONTAINED_GRAM)
     wanted, owners = _smallest(*distinct_pairs(wanted, owners), len(tests))
     sizes = np.bincount(owners, minlength=len(tests))
     found: dict[int, int] = {}
@@ -195,9 +195,9 @@ def _contained(tests: list[Item], train: list[Item]) -> dict[int, int]:
     while start < len(train):
         stop, size = start, 0
         while stop < len(train) and size < 2_000_000:
-            size += len(train[stop].key)
+            size += len(train[stop].asked)
             stop += 1
-        grams, rows = hashed_grams([item.key for item in train[start:stop]], CONTAINED_GRAM)
+        grams, rows = hashed_grams([item.asked for item in train[start:stop]], CONTAINED_GRAM)
         first, last = np.searchsorted(wanted, grams, "left"), np.searchsorted(wanted, grams, "right")
         hit = np.flatnonzero(last > first)
         widths = (last - first)[hit]

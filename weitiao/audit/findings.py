@@ -4,12 +4,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from weitiao.audit.private import masked
 from weitiao.data.similar import near_groups
 from weitiao.data.split import normalised
-from weitiao.records import Encoded, Example, SplitName
+from weitiao.records import Encoded, Example, Role, SplitName, said
 
 Severity = Literal["error", "warning", "notice"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "notice")
@@ -62,16 +62,41 @@ class Finding:
 
 
 class Item(NamedTuple):
-    """An example in its split; ``key`` is what it shares with texts that a reader would call the same."""
+    """An example in its split. ``key`` is what it shares with texts that a reader would call the same; ``asked`` is that of a chat without
+    its system prompt, by which very different chats can look alike."""
 
     example: Example
     split: SplitName
     key: str
+    asked: str
+    is_chat: bool
+
+    @property
+    def text(self) -> str:
+        """What the user wrote: the document, or the user's turns."""
+        return said(self.example.prompt, "user") if self.is_chat else self.example.document
+
+    @property
+    def written(self) -> str:
+        """All that the row says but a label: the document, or every turn of the chat."""
+        return said(self.example.turns, *get_args(Role)) if self.is_chat else self.example.document
 
     @property
     def label(self) -> str:
-        """The right answer; empty where the task has none."""
+        """What is to be learned: the label, or what the assistant says in a chat; empty where the task has no answers."""
+        if self.is_chat:
+            return said(self.example.turns, "assistant")
         return self.example.targets[0] if self.example.prompt else ""
+
+
+def item(example: Example, split: SplitName, is_chat: bool) -> Item:
+    """An example as the checks see it."""
+    if not is_chat:
+        key = normalised(example.document)
+        return Item(example, split, key, key, False)
+    asked = normalised(said(example.prompt, "user"))
+    key = normalised(said(example.prompt, "system", "user", "tool"))
+    return Item(example, split, asked if key == asked else key, asked, True)
 
 
 @dataclass(frozen=True)
@@ -88,7 +113,11 @@ class AuditInput:
     @cached_property
     def items(self) -> list[Item]:
         """Every example of every split."""
-        return [Item(example, split, normalised(example.document)) for split, examples in self.splits.items() for example in examples]
+        return [
+            item(example, split, bool(example.prompt) and not self.labels)
+            for split, examples in self.splits.items()
+            for example in examples
+        ]
 
     @cached_property
     def train(self) -> list[Item]:
@@ -98,7 +127,7 @@ class AuditInput:
     @cached_property
     def groups(self) -> list[int]:
         """For each of ``items`` the group of near-duplicates that it is in (see `weitiao.data.similar`)."""
-        return near_groups([item.key for item in self.items])
+        return near_groups([item.asked for item in self.items])
 
     @cached_property
     def counts(self) -> Counter[str]:
@@ -109,7 +138,7 @@ class AuditInput:
 def place(item: Item, other: Item | None = None, show: bool = True) -> Place:
     """Where an example stands; ``show``: with the beginning of its text."""
     where = f"{other.example.file}:{other.example.line}" if other else ""
-    return Place(item.example.file, item.example.line, item.split, excerpt(item.example.document) if show else "", where)
+    return Place(item.example.file, item.example.line, item.split, excerpt(item.text) if show else "", where)
 
 
 def places(items: Iterable[Item], show: bool = True) -> tuple[Place, ...]:

@@ -19,7 +19,7 @@ _OPPOSITES = re.compile(
 
 def imbalance(data: AuditInput) -> Finding | None:
     """A most frequent label with many times the rows of the rarest."""
-    if len(data.counts) < 2 or not data.labels:
+    if not data.labels or len(data.counts) < 2:
         return None
     (most, top), *_, (least, bottom) = data.counts.most_common()
     if top < IMBALANCE * bottom:

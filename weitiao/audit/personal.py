@@ -43,11 +43,7 @@ def secret_key(data: AuditInput) -> Finding | None:
 def _rows_with(
     data: AuditInput, detect: Callable[[str], Iterator[private.Span]], severity: Severity, what: Words, remedy: Words
 ) -> Finding | None:
-    found = [
-        item
-        for item in data.items
-        if any(next(detect(text), None) for text in (item.example.document, *(item.example.targets if item.label else ())))
-    ]
+    found = [item for item in data.items if any(next(detect(text), None) for text in (item.written, "" if item.is_chat else item.label))]
     if not found:
         return None
     message = Words(f"{len(found)} 行含有{what.zh}（内容不显示）", f"{len(found)} rows hold {what.en} (not shown)")

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from itertools import islice
 
 from weitiao.audit.findings import MOST_ROWS, AuditInput, Finding, Item, Words, graded, place, places, share
-from weitiao.data.similar import hashed_grams
+from weitiao.data.similar import hashed_grams, strip_common
 
 SAME_CHARACTERS, SAME_SHARE, SAME_ROWS = 20, 0.1, 20
 """Boilerplate: so many characters that stand alike in such a share of the different texts, and in so many of them."""
@@ -35,8 +35,8 @@ _SCRIPT_NAMES = {"zh": Words("中文", "Chinese"), "latin": Words("拉丁字母"
 
 
 def empty_texts(data: AuditInput) -> Finding | None:
-    """Texts of nothing but punctuation, or of a placeholder such as N/A."""
-    found = [item for item in data.items if _says_nothing(item.example.document)]
+    """Texts of nothing but punctuation, or of a placeholder such as N/A; answers of nothing but punctuation."""
+    found = [item for item in data.items if _says_nothing(item.text) or (item.is_chat and _is_blank(item.label))]
     if not found:
         return None
     return Finding(
@@ -52,18 +52,22 @@ def empty_texts(data: AuditInput) -> Finding | None:
 
 
 def _says_nothing(text: str) -> bool:
-    return text.strip().lower() in _PLACEHOLDERS or not any(unicodedata.category(character)[0] in "LNSM" for character in text)
+    return text.strip().lower() in _PLACEHOLDERS or _is_blank(text)
+
+
+def _is_blank(text: str) -> bool:
+    return not any(unicodedata.category(character)[0] in "LNSM" for character in text)
 
 
 def boilerplate(data: AuditInput) -> Finding | None:
-    """The same beginning, end or line in many different texts."""
-    texts = {item.key: item for item in data.train}
+    """The same beginning, end or line in many different texts; not of chats, whose instructions may well be the same."""
+    texts = {item.key: item for item in data.train if not item.is_chat}
     least = max(SAME_ROWS, SAME_SHARE * len(texts))
     found: list[tuple[int, str, list[Item]]] = []
     for pick in (_beginning, _end, _lines):
         held: dict[str, list[Item]] = {}
         for item in texts.values():
-            for part in pick(item.example.document):
+            for part in pick(item.text):
                 held.setdefault(part, []).append(item)
         found += [(len(items), part, items) for part, items in held.items() if len(items) >= least]
     if not found:
@@ -101,7 +105,7 @@ def _lines(text: str) -> Iterable[str]:
 def control_tokens(data: AuditInput) -> Finding | None:
     """Texts that spell a control token of this tokenizer or of a usual chat template."""
     own = re.compile("|".join(re.escape(token) for token in data.control_tokens if len(token) > 2) or r"(?!)")
-    found = [item for item in data.items if _CONTROL.search(item.example.document) or own.search(item.example.document)]
+    found = [item for item in data.items if _CONTROL.search(item.written) or own.search(item.written)]
     if not found:
         return None
     n = len(found)
@@ -122,7 +126,7 @@ def control_tokens(data: AuditInput) -> Finding | None:
 
 def encoding_damage(data: AuditInput) -> Finding | None:
     """Texts that were decoded wrongly before they came here."""
-    found = [item for item in data.items if _is_damaged(item.example.document)]
+    found = [item for item in data.items if _is_damaged(item.written)]
     if not found:
         return None
     return Finding(
@@ -153,7 +157,7 @@ def _is_damaged(text: str) -> bool:
 
 def languages(data: AuditInput) -> Finding | None:
     """Rows in another script than nearly all others."""
-    scripts = [script_of(item.example.document) for item in data.items]
+    scripts = [script_of(item.text) for item in data.items]
     counts = Counter(script for script in scripts if script)
     if not counts:
         return None
@@ -210,7 +214,9 @@ def low_diversity(data: AuditInput) -> Finding | None:
 
 def distinct_grams(items: list[Item]) -> float | None:
     """Different 4-grams as a share of all, over the first thousand different texts; None for too few texts to say."""
-    texts = sorted({item.key for item in items})
+    texts = sorted({item.asked for item in items})
+    if any(item.is_chat for item in items):  # one instruction before every document is usual there
+        texts = strip_common(texts)
     if len(texts) < DIVERSE_TEXTS:
         return None
     step = max(1, len(texts) // 1000)

@@ -11,8 +11,8 @@ import sys
 import unicodedata
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Literal, get_args
 
 import yaml
 
@@ -20,8 +20,10 @@ from weitiao.errors import DataError
 from weitiao.language import t
 from weitiao.records import Row
 
-TaskKind = Literal["classification", "text"]
-Field = Literal["text", "label", "candidates"]
+TaskKind = Literal["classification", "text", "generation"]
+Field = Literal["text", "label", "candidates", "prompt", "input", "answer", "history", "system", "messages", "tools", "chosen", "rejected"]
+FIELDS: tuple[Field, ...] = get_args(Field)
+"""The keys of ``data.columns``."""
 
 TEXT_NAMES = ("text", "content", "sentence", "review", "body", "document", "query", "文本", "内容", "正文", "句子", "评论")
 LABEL_NAMES = ("label", "labels", "class", "target", "category", "output", "sentiment", "标签", "类别", "分类", "情感")
@@ -36,11 +38,25 @@ _SEPARATORS = re.compile(r"[,，、;；|\n]")
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """The columns in use. A text task has no ``label``; ``candidates`` is the column that lists a row's own labels."""
+    """The columns in use: texts have a ``text`` and, labelled, a ``label``; ``candidates`` lists a row's own labels. The others are
+    those of chats (see ``shapes``)."""
 
-    text: str
+    text: str | None = None
     label: str | None = None
     candidates: str | None = None
+    prompt: str | None = None
+    input: str | None = None
+    answer: str | None = None
+    history: str | None = None
+    system: str | None = None
+    messages: str | None = None
+    tools: str | None = None
+    chosen: str | None = None
+    rejected: str | None = None
+
+    def as_dict(self) -> dict[str, str | None]:
+        """Field → column."""
+        return asdict(self)
 
 
 def find_columns(
@@ -51,17 +67,17 @@ def find_columns(
     With ``task`` None, a file with a label column is a classification task, any other a text task. ``sample`` serves errors only.
     Raises ``DataError``: a wanted column does not exist, or the names leave it open which column is meant.
     """
-    chosen = _wanted(names, wanted)
+    chosen = wanted_columns(names, wanted)
     free = [name for name in names if name not in chosen.values()]
-    if task != "text" and len(names) == 3 and {_folded(name) for name in names} == WITH_CANDIDATES:
-        by_name = {_folded(name): name for name in names}
+    if task != "text" and len(names) == 3 and {folded(name) for name in names} == WITH_CANDIDATES:
+        by_name = {folded(name): name for name in names}
         known = {"text": by_name["text"], "label": by_name["output"], "candidates": by_name["category"]}
         if known | chosen == known:
             return "classification", Columns(**known)
-    text = chosen.get("text") or _only("text", [name for name in free if _folded(name) in TEXT_NAMES], free, sample)
+    text = chosen.get("text") or _only("text", [name for name in free if folded(name) in TEXT_NAMES], free, sample)
     label = chosen.get("label")
     if task != "text" and label is None:
-        found = [name for name in free if _folded(name) in LABEL_NAMES and name != text]
+        found = [name for name in free if folded(name) in LABEL_NAMES and name != text]
         if found or task == "classification" or "candidates" in chosen:
             label = _only("label", found, [name for name in free if name != text], sample)
     if task == "text" or label is None:
@@ -69,15 +85,15 @@ def find_columns(
     return "classification", Columns(text, label, chosen.get("candidates"))
 
 
-def _folded(name: str) -> str:
+def folded(name: str) -> str:
+    """A column name without case, width and outer white space."""
     return unicodedata.normalize("NFKC", name).strip().casefold()
 
 
-def _wanted(names: Sequence[str], wanted: Mapping[str, str | None]) -> dict[Field, str]:
-    """The columns that the config names, all of which exist and differ."""
+def wanted_columns(names: Sequence[str], wanted: Mapping[str, str | None]) -> dict[Field, str]:
+    """The columns that the config names, all of which exist and differ. Raises ``DataError`` for any other."""
     chosen: dict[Field, str] = {}
-    fields: tuple[Field, ...] = ("text", "label", "candidates")
-    for field in fields:
+    for field in FIELDS:
         name = wanted.get(field)
         if name is None:
             continue
@@ -107,11 +123,7 @@ def _only(field: Field, found: Sequence[str], others: Sequence[str], sample: Seq
     if len(found) == 1:
         return found[0]
     where = sample[0].file if sample else f"data.columns.{field}"
-    what = {
-        "text": t("正文（text）", "text"),
-        "label": t("标签（label）", "label"),
-        "candidates": t("候选标签（candidates）", "candidates"),
-    }[field]
+    what = t("正文（text）", "text") if field == "text" else t("标签（label）", "label")
     listed = ", ".join(map(repr, found or others)) or t("（无）", "(none)")
     if found:
         cause = t(f"有 {len(found)} 列都可能是{what}：{listed}", f"{len(found)} columns could be the {what}: {listed}")
@@ -131,13 +143,16 @@ def suggested(field: Field, names: Sequence[str], sample: Sequence[Row]) -> str 
     return min(names, key=lambda name: len(set(cells(name)) - {""}) or sys.maxsize, default=None)
 
 
+def shown_rows(sample: Sequence[Row]) -> str:
+    """The first rows, each on a line of its own, for a message."""
+    rows = [(row.line, ", ".join(f"{column}={_cut(value)}" for column, value in row.values.items())) for row in sample[:SHOWN_ROWS]]
+    return "".join(f"\n  {line}: {cells}" for line, cells in rows)
+
+
 def _unsettled(where: str, cause: str, field: Field, name: str | None, sample: Sequence[Row]) -> DataError:
-    shown = [
-        f"\n  {row.line}: " + ", ".join(f"{column}={_cut(value)}" for column, value in row.values.items()) for row in sample[:SHOWN_ROWS]
-    ]
     line = f"data.columns.{field}: {yaml_scalar(name or t('列名', 'NAME'))}"
     remedy = t(f"在配置里写明一行，例如 {line}", f"settle it with one line of config, for example {line}")
-    return DataError(where, cause + "".join(shown), remedy)
+    return DataError(where, cause + shown_rows(sample), remedy)
 
 
 def _cut(value: object) -> str:
@@ -187,10 +202,12 @@ def _literal_list(text: str) -> list[object] | None:
 
 
 def parse_label(value: object) -> str | None:
-    """A label as text: strings stripped, numbers and booleans as JSON spells them (1 → "1", true → "true").
+    """A label as text: strings stripped, booleans as JSON spells them (true → "true"), numbers as the file does (1 → "1", 1e-4 → "1e-4").
 
     None for an empty cell, and for lists and objects, which are no label.
     """
     if isinstance(value, str):
         return value.strip() or None
-    return json.dumps(value) if isinstance(value, (bool, int, float)) else None
+    if isinstance(value, bool):
+        return json.dumps(value)
+    return str(value) if isinstance(value, (int, float)) else None

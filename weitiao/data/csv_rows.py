@@ -27,7 +27,7 @@ def csv_rows(file: str, lines: Iterator[str], delimiters: str) -> Iterator[tuple
     names: list[str] | None = None
     for line, cells in _records(source, delimiter):
         if names is None:
-            names = _header(f"{file}:{line}", cells)
+            names = header_names(f"{file}:{line}", cells)
         elif isinstance(cells, str):
             yield line, cells
         elif len(cells) != len(names):
@@ -100,8 +100,8 @@ def _delimiter(sample: list[str], candidates: str) -> str:
     return max(candidates, key=lambda delimiter: scores[delimiter])
 
 
-def _header(where: str, cells: list[str] | str) -> list[str]:
-    """The column names, stripped; one without a name is called ``column_N``."""
+def header_names(where: str, cells: list[str] | str) -> list[str]:
+    """The column names, stripped; one without a name is called ``column_N``. Raises ``DataError`` for a name that occurs twice."""
     if isinstance(cells, str) or any("\0" in cell for cell in cells):
         cause = cells if isinstance(cells, str) else t("含有 NUL 字符", "holds a NUL character")
         cause = t(f"表头读不出来：{cause}", f"cannot read the header: {cause}")

@@ -7,18 +7,21 @@ from pathlib import Path
 from typing import Any
 
 from weitiao.config import ClassificationTask, RunConfig
-from weitiao.data.columns import Columns, find_columns, parse_candidates, parse_label
+from weitiao.config_chats import GenerationTask
+from weitiao.data.chats import Tags, read_chat
+from weitiao.data.columns import Columns, parse_candidates, parse_label
 from weitiao.data.ledger import Ledger
-from weitiao.data.read import BadRow, read_rows
+from weitiao.data.read import BadRow, check_file, encoding_of, read_rows
+from weitiao.data.rows import SPLITS, Content, Examples, Rows, digest
+from weitiao.data.shapes import Layout, find_layout
 from weitiao.data.similar import group_names, repeats
+from weitiao.data.sources import BUILTIN_DATA, Source, find_sources, source_of
 from weitiao.data.split import normalised, split_rows
 from weitiao.errors import DataError
 from weitiao.language import t
-from weitiao.records import Example, Row, SplitName
+from weitiao.records import Example, Message, Row, SplitName
 from weitiao.tasks.classification import Classification
 
-BUILTIN_DATA = Path(__file__).parent.parent / "builtin" / "topic.jsonl"
-SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 _SPLIT_NAMES: Mapping[str, SplitName] = {
     "train": "train",
     "dev": "validation",
@@ -27,6 +30,11 @@ _SPLIT_NAMES: Mapping[str, SplitName] = {
     "val": "validation",
     "test": "test",
 }
+SAMPLE_ROWS = 200
+KEPT_ROWS = 10_000
+"""A file of more rows is parsed a second time instead of being held in memory until its columns are known."""
+NEAR_BYTES = 200_000_000
+"""Near-duplicates are looked for in rows of so much text at most: it takes several times as much memory."""
 
 
 @dataclass(frozen=True)
@@ -34,100 +42,76 @@ class Dataset:
     """The examples of each split (a split may be empty), the task with its labels settled (classification), and the accounts, in which
     every row has come in but those that go on to encoding are not yet booked as used."""
 
-    splits: dict[SplitName, list[Example]]
+    splits: Mapping[SplitName, Sequence[Example]]
     task: Classification | None
     ledger: Ledger
     columns: Columns
     """The columns of the training file (of the only file, in :func:`load_split`)."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Candidate:
-    """A row on its way: its split is None until the splits are made."""
-
-    row: Row
-    text: str
-    label: str
-    candidates: tuple[str, ...]
-    split: SplitName | None
-
-
 def load_dataset(config: RunConfig) -> Dataset:
     """Read the files, find the columns, make the splits that are not given, settle the labels. Raises DataError or ConfigError."""
-    ledger = Ledger()
-    (path, split), *others = _files(config)
-    rows, columns = _read(config, path, split, ledger)
-    for path, split in others:
-        rows += _read(config, path, split, ledger)[0]
-    splits = _assign(config, _without_repeats(config, rows, ledger))
-    splits["train"] = _limited(config, splits["train"], ledger)
+    ledger, rows = Ledger(), Rows()
+    columns = [_read(config, source, ledger, rows).columns for source in find_sources(config.data)]
+    _leave_out_repeats(config, rows, ledger)
+    splits = _assign(config, rows)
+    splits["train"] = _limited(config, rows, splits["train"], ledger)
     if not splits["train"]:
         shown = "".join(f"\n  {line}" for line in ledger.rejections(5))
         cause = t("没有一行能用来训练", "no row can be trained on") + shown
         raise DataError(config.data.train, cause, t("改正这些行，或检查 data.columns", "correct these rows, or check data.columns"))
-    task = _settle_labels(config, splits) if isinstance(config.task, ClassificationTask) else None
-    examples: dict[SplitName, list[Example]] = {}
-    for name in SPLITS:
-        several = len({c.row.file for c in splits[name]}) > 1
-        examples[name] = [_example(candidate, name, task, several) for candidate in splits[name]]
-    return Dataset(examples, task, ledger, columns)
+    task = _settle_labels(config, rows, splits) if isinstance(config.task, ClassificationTask) else None
+    examples = {name: _examples(config, rows, splits[name], name, task) for name in SPLITS}
+    return Dataset(examples, task, ledger, columns[0])
 
 
 def load_split(config: RunConfig, path: str, task: Classification | None) -> Dataset:
     """One more file as a test split, read as the run's own data were; its labels must be the run's. Raises DataError."""
-    ledger = Ledger()
-    rows, columns = _read(config, path, "test", ledger)
+    ledger, rows = Ledger(), Rows()
+    layout = _read(config, source_of(config.data, path, "test"), ledger, rows)
+    numbers = rows.members("test")
     if task is not None:
-        _check_known(rows, "test", set(task.labels))
-    if not rows:
+        _check_known(rows, numbers, "test", set(task.labels))
+    if not numbers:
         cause = t("没有能用的行", "no usable row") + "".join(f"\n  {line}" for line in ledger.rejections(5))
         raise DataError(path, cause, t("检查列名和内容", "check the columns and their content"))
-    return Dataset({"train": [], "validation": [], "test": [_example(c, "test", task, several=False) for c in rows]}, task, ledger, columns)
+    return Dataset({"train": [], "validation": [], "test": _examples(config, rows, numbers, "test", task)}, task, ledger, layout.columns)
 
 
-def _files(config: RunConfig) -> list[tuple[str, SplitName | None]]:
-    """The files and the split that each of them is; None: to be split."""
-    data = config.data
-    if data.train == "builtin":
-        for field, file in (("validation", data.validation), ("test", data.test)):
-            if file is not None:
-                cause = t(f"{file}：内置数据自带划分，不能再给文件", f"{file}: the built-in data have their own splits")
-                raise DataError(
-                    f"data.{field}", cause, t("去掉这一项，或给 data.train 一个文件", "leave it out, or give a file as data.train")
-                )
-        return [(str(BUILTIN_DATA), None)]
-    given: list[tuple[str, SplitName | None]] = []
-    if data.validation:
-        given.append((data.validation, "validation"))
-    if data.test:
-        given.append((data.test, "test"))
-    missing = (data.validation is None and data.validation_share > 0) or (data.test is None and data.test_share > 0)
-    return [(data.train, None if missing else "train"), *given]
-
-
-def _read(config: RunConfig, path: str, split: SplitName | None, ledger: Ledger) -> tuple[list[_Candidate], Columns]:
-    """The rows of a file that have what the task needs, and the file's columns; the other rows are booked as rejected."""
-    booked: SplitName = split or "train"
-    rows: list[Row] = []
-    for row in read_rows(Path(path)):
+def _read(config: RunConfig, source: Source, ledger: Ledger, rows: Rows) -> Layout:
+    """Add the rows of a file that have what the task needs; the others are booked as rejected. Returns the file's shape and columns."""
+    booked: SplitName = source.split or "train"
+    kept: list[Row] | None = []
+    sample: list[Row] = []
+    names: dict[str, None] = {}
+    num_rows = 0
+    path = Path(source.path)
+    check_file(path)
+    encoding = encoding_of(path)
+    for row in read_rows(path, encoding):
         ledger.enter(row.file)
         if isinstance(row, BadRow):
             ledger.reject(booked, row.file, row.line, f"bad_row: {row.reason}")
+            continue
+        num_rows += 1
+        if not row.values.keys() <= names.keys():
+            names |= dict.fromkeys(row.values)
+        if num_rows <= SAMPLE_ROWS:
+            sample.append(row)
+        if kept is not None:
+            kept.append(row)
+            kept = kept if num_rows <= KEPT_ROWS else None
+    if not num_rows:
+        raise DataError(source.path, t("没有一行读得出来", "no row could be read"), t("检查文件格式", "check the file's format"))
+    layout = find_layout(list(names), sample, config.task.kind, source.wanted, source.shape, num_rows)
+    again = (row for row in read_rows(path, encoding) if isinstance(row, Row)) if kept is None else kept
+    for row in again:
+        content = _content(row, layout, source.tags)
+        if isinstance(content, str):
+            ledger.reject(booked, row.file, row.line, content)
         else:
-            rows.append(row)
-    if not rows:
-        raise DataError(path, t("没有一行读得出来", "no row could be read"), t("检查文件格式", "check the file's format"))
-    names = list(dict.fromkeys(name for row in rows for name in row.values))
-    wanted = config.data.columns.model_dump()
-    _, columns = find_columns(names, rows[:200], config.task.kind, wanted)
-    usable = []
-    for row in rows:
-        candidate = _candidate(row, columns, config.task.kind == "classification", _own_split(config, row, split))
-        if isinstance(candidate, str):
-            ledger.reject(booked, row.file, row.line, candidate)
-        else:
-            usable.append(candidate)
-    return usable, columns
+            rows.add(content, _own_split(config, row, source.split))
+    return layout
 
 
 def _own_split(config: RunConfig, row: Row, split: SplitName | None) -> SplitName | None:
@@ -135,46 +119,59 @@ def _own_split(config: RunConfig, row: Row, split: SplitName | None) -> SplitNam
     return _SPLIT_NAMES[row.values["split"]] if config.data.train == "builtin" and row.file == str(BUILTIN_DATA) else split
 
 
-def _candidate(row: Row, columns: Columns, labelled: bool, split: SplitName | None) -> _Candidate | str:
-    """The row's parts, or the reason why it cannot be used."""
-    text = row.values.get(columns.text)
+def _content(row: Row, layout: Layout, tags: Tags) -> Content | str:
+    """What a row says, or the reason why it cannot be used."""
+    columns = layout.columns
+    if layout.task == "generation":
+        chat = read_chat(row.values, layout.shape, columns, tags)
+        return chat if isinstance(chat, str) else Content(row.file, row.line, "", chat=chat)
+    text = row.values.get(columns.text or "")
     if isinstance(text, (int, float)) and not isinstance(text, bool):
         text = str(text)
     if not isinstance(text, str) or not text.strip():
         return "no_text"
-    if not labelled:
-        return _Candidate(row, text, "", (), split)
+    if layout.task == "text":
+        return Content(row.file, row.line, text)
     label = parse_label(row.values.get(columns.label or ""))
     if label is None:
         return "no_label"
     candidates = parse_candidates(row.values.get(columns.candidates)) if columns.candidates else ()
     if candidates and label not in candidates:
         return "label_not_in_candidates"
-    return _Candidate(row, text, label, candidates, split)
+    return Content(row.file, row.line, text, label, candidates)
 
 
-def _without_repeats(config: RunConfig, rows: list[_Candidate], ledger: Ledger) -> list[_Candidate]:
-    """The rows that `data.deduplicate` keeps; the others are booked as rejected, each with the row that it repeats."""
-    how = config.data.deduplicate
-    if how == "none":
-        return rows
-    given = [row.split in ("validation", "test") for row in rows]
-    repeated = repeats([normalised(row.text) for row in rows], [row.label for row in rows], given, near=how == "near")
-    for i, j in repeated.items():
-        row, kept = rows[i].row, rows[j].row
-        ledger.reject("train", row.file, row.line, f"duplicate: {kept.file}:{kept.line}")
-    return [row for i, row in enumerate(rows) if i not in repeated]
+def _leave_out_repeats(config: RunConfig, rows: Rows, ledger: Ledger) -> None:
+    """What `data.deduplicate` does not keep is booked as rejected, each row with the one that it repeats."""
+    if config.data.deduplicate == "none":
+        return
+    near, numbers = config.data.deduplicate == "near", range(len(rows))
+    texts, answers = [], []
+    for number, content in enumerate(map(rows.content, numbers)):
+        texts.append(normalised(content.asked) if near else rows.group(number))
+        answers.append(digest(content.answer))
+    given = [rows.split(number) in ("validation", "test") for number in numbers]
+    for number, kept in repeats(texts, answers, given, near).items():
+        ledger.reject("train", rows.file(number), rows.line(number), f"duplicate: {rows.file(kept)}:{rows.line(kept)}")
+        rows.leave_out(number)
 
 
-def _assign(config: RunConfig, rows: Sequence[_Candidate]) -> dict[SplitName, list[_Candidate]]:
-    """Put each row into its split; rows without one are split by seed, stratified, duplicates and near ones together."""
-    free = [row for row in rows if row.split is None]
-    splits: dict[SplitName, list[_Candidate]] = {name: [row for row in rows if row.split == name] for name in SPLITS}
+def _groups(rows: Rows, numbers: Sequence[int]) -> list[str]:
+    """The same for rows that no split may part: near-duplicates; of data too large to compare, rows with the same text."""
+    if rows.num_bytes > NEAR_BYTES:
+        return [rows.group(number) for number in numbers]
+    return [digest(name) for name in group_names([normalised(rows.content(number).asked) for number in numbers])]
+
+
+def _assign(config: RunConfig, rows: Rows) -> dict[SplitName, Sequence[int]]:
+    """The numbers of each split's rows; rows without a split are divided by seed, stratified, duplicates and near ones together."""
+    free = rows.members(None)
+    splits = {name: rows.members(name) for name in SPLITS}
     if free:
         data = config.data
         shares: dict[SplitName, float] = {
-            "validation": 0.0 if data.validation else data.validation_share,
-            "test": 0.0 if data.test else data.test_share,
+            "validation": 0.0 if splits["validation"] else data.validation_share,
+            "test": 0.0 if splits["test"] else data.test_share,
         }
         shares["train"] = 1.0 - sum(shares.values())
         if shares["train"] <= 0:
@@ -183,31 +180,31 @@ def _assign(config: RunConfig, rows: Sequence[_Candidate]) -> dict[SplitName, li
                 t("没有给训练留下行", "leaves no rows to train on"),
                 t("减小这两个份额", "lower the two shares"),
             )
-        for row, name in zip(
-            free, split_rows([r.label for r in free], group_names([normalised(r.text) for r in free]), shares, config.seed), strict=True
-        ):
-            splits[name].append(row)
+        names = split_rows([rows.label(n) for n in free], _groups(rows, free), shares, config.seed)
+        for split in SPLITS:
+            divided = [number for number, name in zip(free, names, strict=True) if name == split]
+            splits[split] = [*splits[split], *divided]
     return splits
 
 
-def _limited(config: RunConfig, rows: list[_Candidate], ledger: Ledger) -> list[_Candidate]:
+def _limited(config: RunConfig, rows: Rows, numbers: Sequence[int], ledger: Ledger) -> Sequence[int]:
     limit = config.data.limit
-    if limit is None or len(rows) <= limit:
-        return rows
-    kept = set(random.Random(config.seed).sample(range(len(rows)), limit))
-    for i, row in enumerate(rows):
-        if i not in kept:
-            ledger.reject("train", row.row.file, row.row.line, "over_limit")
-    return [row for i, row in enumerate(rows) if i in kept]
+    if limit is None or len(numbers) <= limit:
+        return numbers
+    kept = set(random.Random(config.seed).sample(range(len(numbers)), limit))
+    for place, number in enumerate(numbers):
+        if place not in kept:
+            ledger.reject("train", rows.file(number), rows.line(number), "over_limit")
+    return [number for place, number in enumerate(numbers) if place in kept]
 
 
-def _settle_labels(config: RunConfig, splits: Mapping[SplitName, Sequence[_Candidate]]) -> Classification:
+def _settle_labels(config: RunConfig, rows: Rows, splits: Mapping[SplitName, Sequence[int]]) -> Classification:
     """The label names: the configured ones, else those of the training rows and their candidates, in order of appearance."""
     task = config.task
     assert isinstance(task, ClassificationTask)  # the caller's branch
-    seen = list(dict.fromkeys(label for row in splits["train"] for label in (*row.candidates, row.label)))
+    seen = dict.fromkeys(label for number in splits["train"] for label in (*rows.candidates(number), rows.label(number)))
     labels = task.labels or tuple(seen)
-    trained = {row.label for row in splits["train"]}
+    trained = {rows.label(number) for number in splits["train"]}
     if len(trained) < 2:
         raise DataError(
             config.data.train,
@@ -218,13 +215,13 @@ def _settle_labels(config: RunConfig, splits: Mapping[SplitName, Sequence[_Candi
             ),
         )
     for name in SPLITS:
-        _check_known(splits[name], name, set(labels))
+        _check_known(rows, splits[name], name, set(labels))
     for name in ("validation", "test"):
-        unseen = {row.label: row for row in splits[name] if row.label not in trained and not row.candidates}
+        unseen = {rows.label(n): n for n in splits[name] if rows.label(n) not in trained and not rows.candidates(n)}
         if unseen:
-            row = next(iter(unseen.values()))
+            number = next(iter(unseen.values()))
             raise DataError(
-                f"{row.row.file}:{row.row.line}",
+                f"{rows.file(number)}:{rows.line(number)}",
                 t(
                     f"{name} 里的类别 {', '.join(unseen)} 在训练数据里没有出现过",
                     f"{name} has labels that no training row has: {', '.join(unseen)}",
@@ -234,12 +231,12 @@ def _settle_labels(config: RunConfig, splits: Mapping[SplitName, Sequence[_Candi
     return Classification(task, labels)
 
 
-def _check_known(rows: Sequence[_Candidate], name: str, labels: set[str]) -> None:
-    for row in rows:
-        for label in (row.label, *row.candidates):
+def _check_known(rows: Rows, numbers: Sequence[int], name: str, labels: set[str]) -> None:
+    for number in numbers:
+        for label in (rows.label(number), *rows.candidates(number)):
             if label not in labels:
                 raise DataError(
-                    f"{row.row.file}:{row.row.line}",
+                    f"{rows.file(number)}:{rows.line(number)}",
                     t(
                         f"{name} 里的类别 {label!r} 不在已知类别中：{'、'.join(sorted(labels)[:20])}",
                         f"{name} has the label {label!r}, which is not among the known ones: {', '.join(sorted(labels)[:20])}",
@@ -251,13 +248,39 @@ def _check_known(rows: Sequence[_Candidate], name: str, labels: set[str]) -> Non
                 )
 
 
-def _example(candidate: _Candidate, split: SplitName, task: Classification | None, several: bool) -> Example:
-    row = candidate.row
-    name = f"{split}:{Path(row.file).name}:{row.line}" if several else f"{split}:{row.line}"
-    if task is None:
-        return Example(name, (), (candidate.text,), candidate.text, row.file, row.line)
-    prompt = task.prompt(candidate.text, candidate.candidates)
-    return Example(name, prompt, (candidate.label,), candidate.text, row.file, row.line, candidate.candidates)
+def _examples(config: RunConfig, rows: Rows, numbers: Sequence[int], split: SplitName, task: Classification | None) -> Examples:
+    """The rows of a split as examples, each made when it is asked for."""
+    several = len({rows.file(number) for number in numbers}) > 1
+    system = config.task.system if isinstance(config.task, GenerationTask) else None
+
+    def make(content: Content) -> Example:
+        place = f"{content.line}.{content.nth + 1}" if content.nth else f"{content.line}"
+        name = f"{split}:{Path(content.file).name}:{place}" if several else f"{split}:{place}"
+        document = content.document
+        if content.chat is not None:
+            return _chat_example(name, content, system)
+        if task is None:
+            return Example(name, (), (document,), document, content.file, content.line)
+        prompt = task.prompt(document, content.candidates)
+        return Example(name, prompt, (content.label,), document, content.file, content.line, content.candidates)
+
+    return Examples(rows, numbers, make)
+
+
+def _chat_example(name: str, content: Content, system: str | None) -> Example:
+    """A chat: everything before the last answer is its prompt. ``system`` is for chats without a system prompt of their own."""
+    chat = content.chat
+    assert chat is not None  # the caller's branch
+    *before, last = chat.turns
+    if system is not None and before[0].role != "system":
+        before.insert(0, Message("system", system))
+    document = ""
+    if chat.document is not None:
+        user = next(turn for turn in reversed(before) if turn.role == "user")
+        document = user.content[chat.document[0] : chat.document[1]]
+    return Example(
+        name, tuple(before), chat.answers, document, content.file, content.line, place=chat.document, fields=last.fields, tools=chat.tools
+    )
 
 
 def label_counts(examples: Sequence[Example]) -> dict[str, int]:

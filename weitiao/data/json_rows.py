@@ -21,8 +21,22 @@ class _BadValue(ValueError):
     """Well-formed to Python's parser, yet no JSON value that a row may hold."""
 
 
+class WrittenNumber(float):
+    """A number that remembers how it was written: the label 1e-4 stays "1e-4"."""
+
+    def __new__(cls, text: str) -> "WrittenNumber":
+        number = super().__new__(cls, text)
+        number.text = text
+        return number
+
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
 def _finite(text: str) -> float:
-    value = float(text)
+    value = WrittenNumber(text)
     if not math.isfinite(value):
         raise _BadValue(t(f"数值 {text} 不是有限数", f"the number {text} is not finite"))
     return value
@@ -94,6 +108,11 @@ def _checked(value: object, source: str) -> dict[str, Any] | str:
         return t(f"不是 JSON 对象（而是{chinese}）", f"not a JSON object (but a {kind})")
     if "\\u" not in source and source.count("[") + source.count("{") <= MAX_DEPTH:
         return value  # neither a forbidden character nor too deep: the usual row is not walked
+    return forbidden(value) or value
+
+
+def forbidden(value: object) -> str | None:
+    """What no row may hold: NUL, a lone surrogate, more than :data:`MAX_DEPTH` levels; None if there is none of it."""
     stack: list[tuple[object, int]] = [(value, 1)]
     while stack:
         item, depth = stack.pop()
@@ -106,7 +125,7 @@ def _checked(value: object, source: str) -> dict[str, Any] | str:
                 return _fault(RecursionError())
             children = (*item, *item.values()) if isinstance(item, dict) else item
             stack.extend((child, depth + 1) for child in children)
-    return value
+    return None
 
 
 def _fault(error: ValueError | RecursionError) -> str:

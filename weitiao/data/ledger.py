@@ -17,7 +17,7 @@ class _Account:
 
     used: int = 0
     rejected: list[tuple[int, str]] = field(default_factory=list)
-    shortened: dict[int, tuple[int, int]] = field(default_factory=dict)
+    shortened: list[tuple[int, int, int]] = field(default_factory=list)
 
     @property
     def rows_in(self) -> int:
@@ -30,6 +30,9 @@ def describe_reason(key: str, detail: str = "") -> str:
         "bad_row": t("读不出来", "cannot be read"),
         "no_text": t("没有正文", "has no text"),
         "no_label": t("没有标签", "has no label"),
+        "no_prompt": t("没有提问", "has no prompt"),
+        "no_answer": t("没有回答", "has no answer"),
+        "bad_chat": t("不是能用的对话", "is no usable chat"),
         "label_not_in_candidates": t("标签不在本行的候选中", "its label is not among its candidates"),
         "too_long": t("太长", "is too long"),
         "over_limit": t("超出 data.limit", "is beyond data.limit"),
@@ -66,12 +69,12 @@ class Ledger:
         self._account(split, file).rejected.append((line, reason))
 
     def shorten(self, split: SplitName, file: str, line: int, tokens_before: int, tokens_after: int) -> None:
-        """The document of a used row was shortened. Raises ``RunError`` if the row got no shorter, or is shortened twice."""
-        shortened = self._account(split, file).shortened
-        if line in shortened or tokens_after >= tokens_before:
+        """The document of a used row was shortened. Raises ``RunError`` if the row got no shorter. In a JSON list several rows may share a
+        line."""
+        if tokens_after >= tokens_before:
             what = t("截短的账目不对", "a wrong entry for shortening")
             raise RunError(f"{file}:{line}: {what}: {tokens_before} → {tokens_after}")
-        shortened[line] = (tokens_before, tokens_after)
+        self._account(split, file).shortened.append((line, tokens_before, tokens_after))
 
     def rejections(self, most: int) -> list[str]:
         """The first rejected rows, a line each, for people."""
@@ -89,7 +92,7 @@ class Ledger:
         booked = dict.fromkeys(self._entered, 0)
         for (split, file), account in self._accounts.items():
             booked[file] = booked.get(file, 0) + account.rows_in
-            if len(account.shortened) > account.used or account.shortened.keys() & {line for line, _ in account.rejected}:
+            if len(account.shortened) > account.used:
                 what = t("有截短的行没有被使用", "a shortened row is not among the used ones")
                 raise RunError(f"{file} ({split}): {what}")
         for file, rows in booked.items():
@@ -115,8 +118,7 @@ class Ledger:
                     for line, (key, _, detail) in sorted((line, reason.partition(": ")) for line, reason in account.rejected)
                 ],
                 "shortened_rows": [
-                    {"line": line, "tokens_before": before, "tokens_after": after}
-                    for line, (before, after) in sorted(account.shortened.items())
+                    {"line": line, "tokens_before": before, "tokens_after": after} for line, before, after in sorted(account.shortened)
                 ],
             }
             for (split, file), account in self._accounts.items()

@@ -1,10 +1,10 @@
-"""A user's file, row by row: JSON Lines, JSON, CSV, TSV and plain text, each also as .gz.
+"""A user's file, row by row: JSON Lines, JSON, CSV, TSV, plain text, Parquet and Excel, each also as .gz.
 
-A file passes through twice: once to decide its encoding by decoding all of it strictly, once for its rows; only ``.json`` is held
+A text file passes through twice: once to decide its encoding by decoding all of it strictly, once for its rows; only ``.json`` is held
 in memory. What is wrong with one row is a :class:`BadRow` that the ledger counts; what is wrong with the file is a ``DataError``.
 Nothing is guessed within a cell: CSV values stay the strings that they are ("010", "yes"), and no byte is ever replaced. Left out
-on purpose: Excel files, and encodings beyond Unicode and GB18030 (text in a Western single-byte encoding can happen to be valid
-GB18030, so ``init`` shows what was detected).
+on purpose: encodings beyond Unicode and GB18030 (text in a Western single-byte encoding can happen to be valid GB18030, so ``init`` shows
+what was detected). One sheet of a workbook is named as ``book.xlsx#sheet``.
 """
 
 import codecs
@@ -12,20 +12,26 @@ import difflib
 import gzip
 import hashlib
 import io
+import os
+import shutil
+import tempfile
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO, TextIO
 
 from weitiao.data.csv_rows import csv_rows
 from weitiao.data.json_rows import json_lines, json_list
+from weitiao.data.parquet_rows import parquet_rows
+from weitiao.data.xlsx_rows import xlsx_rows
 from weitiao.errors import DataError
 from weitiao.language import system_cause, t
 from weitiao.records import Row
 
-FORMATS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".txt")
+TEXT_FORMATS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".txt")
+FORMATS = (*TEXT_FORMATS, ".parquet", ".xlsx")
 CHUNK_BYTES = 1 << 20
 BOMS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -59,19 +65,33 @@ class Encoding:
 # ---------------------------------------------------------------------------------------------------------------- public
 
 
-def read_rows(path: Path) -> Iterator[Row | BadRow]:
-    """The rows of a file in file order. The file itself is checked at the call, its rows as they are drawn.
+def read_rows(path: Path, encoding: Encoding | None = None) -> Iterator[Row | BadRow]:
+    """The rows of a file in file order. The file itself is checked at the call, its rows as they are drawn. ``encoding`` saves the pass
+    that would detect it again.
 
     Raises ``DataError``: no such file, a folder, unreadable, empty, unknown suffix, no known encoding; while drawing: a syntax
     fault that leaves no way to go on, or, at the end, not one readable row.
     """
     check_file(path)
-    kind = data_format(path)
-    return _rows(path, detect_encoding(path), kind)
+    return _rows(path, encoding or encoding_of(path))
+
+
+def encoding_of(path: Path) -> Encoding | None:
+    """The encoding of a text file; None for a format that is no text. Raises ``DataError`` as :func:`detect_encoding`."""
+    return detect_encoding(path) if data_format(path) in TEXT_FORMATS else None
+
+
+def file_and_sheet(path: Path) -> tuple[Path, str | None]:
+    """``book.xlsx#sheet`` taken apart; a path without a sheet's name, or of a file whose name holds a #, as it is."""
+    file, mark, sheet = str(path).rpartition("#")
+    if mark and file.lower().endswith((".xlsx", ".xlsx.gz")) and not os.path.exists(path):
+        return Path(file), sheet
+    return path, None
 
 
 def data_format(path: Path) -> str:
     """The suffix in :data:`FORMATS` that decides how a file is read (without ``.gz``). Raises ``DataError`` for any other."""
+    path = file_and_sheet(path)[0]
     plain = path.with_suffix("") if path.suffix.lower() == ".gz" else path
     if plain.suffix.lower() in FORMATS:
         return plain.suffix.lower()
@@ -79,14 +99,15 @@ def data_format(path: Path) -> str:
         str(path),
         t(f"不认识的文件后缀 {plain.suffix!r}", f"unknown file suffix {plain.suffix!r}"),
         t(
-            f"请用 {'、'.join(FORMATS)}（可再加 .gz）；Excel 文件请另存为“CSV UTF-8”",
-            f"use one of {', '.join(FORMATS)} (each also as .gz); save an Excel sheet as “CSV UTF-8”",
+            f"请用 {'、'.join(FORMATS)}（可再加 .gz）；.xls 请另存为 .xlsx",
+            f"use one of {', '.join(FORMATS)} (each also as .gz); save an .xls as .xlsx",
         ),
     )
 
 
 def check_file(path: Path) -> None:
     """Raise ``DataError`` unless ``path`` is a regular file; the remedy names the nearest file that exists."""
+    path = file_and_sheet(path)[0]
     with _file_faults(path):
         if path.is_file():
             return
@@ -113,6 +134,7 @@ def check_file(path: Path) -> None:
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file's bytes as they lie on disk (a ``.gz`` is not unpacked), in hex."""
     check_file(path)
+    path = file_and_sheet(path)[0]
     digest = hashlib.sha256()
     with _file_faults(path), path.open("rb") as stream:
         while chunk := stream.read(CHUNK_BYTES):
@@ -195,20 +217,17 @@ def _first_fault(path: Path, encoding: Encoding) -> tuple[int, int] | None:
             offset += len(chunk)
 
 
-def _rows(path: Path, encoding: Encoding, kind: str) -> Iterator[Row | BadRow]:
+def _rows(path: Path, encoding: Encoding | None) -> Iterator[Row | BadRow]:
     file, good, first_bad = str(path), False, None
-    with _file_faults(path), _bytes(path) as raw:
-        raw.read(encoding.bom_bytes)
-        newline = "" if kind in (".csv", ".tsv") else None  # within a quoted cell, line ends are content
-        with io.TextIOWrapper(raw, encoding.codec, "strict", newline) as stream:  # type: ignore[type-var]  # read() is all it needs
-            for line, values in _parsed(file, stream, kind):
-                if isinstance(values, str):
-                    bad = BadRow(file, line, values)
-                    first_bad = first_bad or bad
-                    yield bad
-                else:
-                    good = True
-                    yield Row(file, line, values)
+    with _file_faults(path):
+        for line, values in _tables(path) if encoding is None else _texts(path, encoding):
+            if isinstance(values, str):
+                bad = BadRow(file, line, values)
+                first_bad = first_bad or bad
+                yield bad
+            else:
+                good = True
+                yield Row(file, line, values)
     if good:
         return
     if first_bad is None:
@@ -221,6 +240,31 @@ def _rows(path: Path, encoding: Encoding, kind: str) -> Iterator[Row | BadRow]:
             "check that the suffix fits the content (.json for one JSON list) and that the encoding is UTF-8",
         ),
     )
+
+
+def _texts(path: Path, encoding: Encoding) -> Iterator[tuple[int, Mapping[str, Any] | str]]:
+    """The records of a text file."""
+    kind = data_format(path)
+    newline = "" if kind in (".csv", ".tsv") else None  # within a quoted cell, line ends are content
+    with _bytes(path) as raw:
+        raw.read(encoding.bom_bytes)
+        with io.TextIOWrapper(raw, encoding.codec, "strict", newline) as stream:  # type: ignore[type-var]  # read() is all it needs
+            yield from _parsed(str(path), stream, kind)
+
+
+def _tables(path: Path) -> Iterator[tuple[int, Mapping[str, Any] | str]]:
+    """The records of a Parquet or Excel file; both are read from places all over the file, so a ``.gz`` is unpacked first."""
+    file, sheet = file_and_sheet(path)
+    with _bytes(file) as raw, tempfile.TemporaryFile() as unpacked:
+        stream: BinaryIO = raw  # type: ignore[assignment]  # an open file is one
+        if file.suffix.lower() == ".gz":
+            shutil.copyfileobj(raw, unpacked, CHUNK_BYTES)
+            unpacked.seek(0)
+            stream = unpacked
+        if not stream.read(1):
+            raise DataError(str(file), t("文件是空的", "the file is empty"), _give_data())
+        stream.seek(0)
+        yield from xlsx_rows(str(path), stream, sheet) if data_format(file) == ".xlsx" else parquet_rows(str(path), stream)
 
 
 def _parsed(file: str, stream: TextIO, kind: str) -> Iterator[tuple[int, Mapping[str, Any] | str]]:

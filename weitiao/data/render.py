@@ -7,8 +7,9 @@ original spelling back and are encoded with a tokenizer that knows no control to
 
 import json
 import re
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from tokenizers import Tokenizer
 
@@ -28,6 +29,29 @@ CHATML = (
 """For base models with ChatML's tokens but no template of their own."""
 
 _PROBE = (Message("user", "甲 a\n乙  1."), Message("assistant", "丙 b"))
+_PROBE_TOOL = {
+    "type": "function",
+    "function": {"name": "weitiao_probe", "description": "丁", "parameters": {"type": "object", "properties": {}}},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Turns:
+    """A whole chat to train on: its turns, the tools, and which turns (by place, all of the assistant) are trained."""
+
+    messages: tuple[Message, ...]
+    tools: tuple[Any, ...]
+    trained: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedTurns:
+    """Ids of a whole chat. ``trained``, by position: the trained turns' content and end tokens. ``characters``: what they spell, without
+    control tokens."""
+
+    tokens: tuple[int, ...]
+    trained: tuple[bool, ...]
+    characters: int
 
 
 class ChatEncoder:
@@ -41,6 +65,7 @@ class ChatEncoder:
         self._pattern = re.compile("|".join(re.escape(token) for token in sorted(added, key=len, reverse=True)) or r"(?!)")
         self._plain = _without_added_tokens(tokenizer)
         self._pieces: dict[str, tuple[int, ...]] = {}
+        self._tools_written: bool | None = None
         self.end_of_text: int = self._end_of_text()
         self._has_template = bool(tokenizer.chat_template)
         self._chatml = "<|im_start|>" in added and "<|im_end|>" in added
@@ -101,6 +126,74 @@ class ChatEncoder:
         """Ids of one chat."""
         return self.chats([messages], add_generation_prompt)[0]
 
+    def whole_chats(self, chats: Sequence[Turns]) -> list[EncodedTurns | str]:
+        """Ids of whole chats, equal to the template's, with the trained tokens marked; or why the template cannot write a chat.
+
+        A trained turn begins where the chat up to it, with the header of an answer, ends, and goes to its end token. A token with
+        characters of header and content both (Qwen2: an answer that begins with a line end) is content.
+        """
+        cut = [self._cut_turns(chat) for chat in chats]
+        pieces = list(dict.fromkeys(part.text for parts in cut if not isinstance(parts, str) for part in parts if not part.is_control))
+        encoded = dict(zip(pieces, self._plain.encode_batch(pieces, add_special_tokens=False), strict=True))
+        results: list[EncodedTurns | str] = []
+        for parts in cut:
+            if isinstance(parts, str):
+                results.append(parts)
+                continue
+            tokens: list[int] = []
+            trained: list[bool] = []
+            for part in parts:
+                if part.is_control:
+                    tokens.append(self._control[part.text])
+                    trained.append(part.end > part.start)
+                else:
+                    tokens.extend(encoded[part.text].ids)
+                    trained.extend(end > part.start and start < part.end for start, end in encoded[part.text].offsets)
+            characters = sum(part.end - part.start for part in parts if not part.is_control)
+            results.append(EncodedTurns(tuple(tokens), tuple(trained), characters))
+        return results
+
+    def _cut_turns(self, chat: Turns) -> "list[_Part] | str":
+        """The parts of a rendered chat with the trained stretch of each, or why the template cannot write it."""
+        if chat.tools and not self._takes_tools():
+            return t("模型的对话模板没有放 tools 的位置", "the model's chat template has no place for tools")
+        try:
+            hidden = _Hidden(self, chat.messages, chat.tools)
+            rendered = self._render(hidden.messages, False, hidden.tools)
+            spans = []
+            for place in chat.trained:
+                before = self._render(hidden.messages[:place], True, hidden.tools)
+                if not rendered.startswith(before):
+                    return t("对话模板不是一轮接一轮写的", "the chat template does not write turn after turn")
+                end = rendered.find(self._end_text, len(before))
+                spans.append((len(before), len(rendered) if end < 0 else end + len(self._end_text)))
+        except ModelError as error:
+            return error.cause
+        parts = []
+        start = 0
+        for match in [*self._pattern.finditer(rendered), None]:
+            end = len(rendered) if match is None else match.start()
+            if end > start:
+                parts.append(_part(rendered, start, end, spans, hidden.restored))
+            if match is not None:
+                inside = any(first <= end < last for first, last in spans)
+                parts.append(_Part(match.group(), True, 0, int(inside)))
+                start = match.end()
+        if spans and rendered.find(self._end_text, spans[-1][0]) < 0:  # a template that ends its last turn with nothing
+            parts.append(_Part(self._end_text, True, 0, 1))
+        return parts
+
+    @property
+    def _end_text(self) -> str:
+        """How the end token of an answer is spelled."""
+        return next(text for text, number in self._control.items() if number == self.end_of_answer)
+
+    def _takes_tools(self) -> bool:
+        """Whether the template writes tools."""
+        if self._tools_written is None:
+            self._tools_written = "weitiao_probe" in self._render(_PROBE[:1], True, (_PROBE_TOOL,))
+        return self._tools_written
+
     def shorten(self, text: str, keep_tokens: int, where: str) -> str:
         """The text without its ``where`` (tail, head or middle) so that about ``keep_tokens`` remain; cut between characters."""
         offsets = [offset for offset in self._plain.encode(text, add_special_tokens=False).offsets if offset[1] > offset[0]]
@@ -116,12 +209,16 @@ class ChatEncoder:
         last = keep_tokens - first
         return text[: offsets[first - 1][1]] + (text[offsets[-last][0] :] if last else "")
 
-    def _render(self, messages: Sequence[Message], add_generation_prompt: bool) -> str:
-        chat = [{"role": m.role, "content": m.content} for m in messages]
+    def _render(self, messages: Sequence[Message], add_generation_prompt: bool, tools: Sequence[Any] = ()) -> str:
+        chat = [message.as_dict() for message in messages]
         try:
             return str(
                 self.tokenizer.apply_chat_template(
-                    chat, chat_template=self.template, tokenize=False, add_generation_prompt=add_generation_prompt
+                    chat,
+                    tools=list(tools) or None,
+                    chat_template=self.template,
+                    tokenize=False,
+                    add_generation_prompt=add_generation_prompt,
                 )
             )
         except ModelError:
@@ -139,37 +236,24 @@ class ChatEncoder:
     def _cut(self, messages: Sequence[Message], add_generation_prompt: bool) -> list[str]:
         """Text pieces (even places) and control tokens (odd places) of a rendered chat, users' spellings of control tokens restored as
         text."""
-        spelled: list[str] = []
-        mark = self._free_character(messages) if any(self._pattern.search(m.content) for m in messages) else ""
-
-        def hide(match: re.Match[str]) -> str:
-            spelled.append(match.group())
-            return f"{mark}{len(spelled) - 1}{mark}"
-
-        def restore(match: re.Match[str]) -> str:
-            return spelled[int(match[1])]
-
-        rendered = self._render([Message(m.role, self._pattern.sub(hide, m.content)) for m in messages], add_generation_prompt)
+        hidden = _Hidden(self, messages, ())
+        rendered = self._render(hidden.messages, add_generation_prompt)
         parts: list[str] = []
         end = 0
         for match in self._pattern.finditer(rendered):
             parts += [rendered[end : match.start()], match.group()]
             end = match.end()
         parts.append(rendered[end:])
-        if spelled:
-            # From left to right, so that marks pair up as they were written: the digit in "…M3M1M4M…" is the user's.
-            parts[::2] = [re.sub(f"{mark}(\\d+){mark}", restore, part) for part in parts[::2]]
+        parts[::2] = [hidden.restored(part) for part in parts[::2]]
         return parts
 
-    def _free_character(self, messages: Sequence[Message]) -> str:
-        """A private-use character that no message holds."""
-        used = set().union(*(m.content for m in messages))
-        free = next((chr(code) for code in range(0xE000, 0xF900) if chr(code) not in used), None)
-        if free is None:
-            raise ModelError(
-                self.where, t("文本占满了私用区字符", "the text uses every private-use character"), t("清理这段文本", "clean the text")
-            )
-        return free
+    def spelled_controls(self, text: str, replace_by: Callable[[re.Match[str]], str]) -> str:
+        """The text with each spelling of a control token replaced."""
+        return self._pattern.sub(replace_by, text)
+
+    def has_spelled_controls(self, text: str) -> bool:
+        """Whether the text spells a control token."""
+        return self._pattern.search(text) is not None
 
     def _check_parity(self) -> None:
         """Cutting at control tokens gives the official ids, or the tokenizer adds something of its own between the pieces."""
@@ -209,6 +293,79 @@ class ChatEncoder:
                 t("在 tokenizer_config.json 里写 eos_token", "put an eos_token into tokenizer_config.json"),
             )
         return int(number)
+
+
+class _Hidden:
+    """A chat and its tools with every spelling of a control token replaced by a numbered mark, and the way back.
+
+    The mark is a private-use character that nothing in the chat holds. Raises ModelError when none is left.
+    """
+
+    def __init__(self, encoder: ChatEncoder, messages: Sequence[Message], tools: Sequence[Any]) -> None:
+        self._encoder = encoder
+        self._spelled: list[str] = []
+        self._mark = ""
+        self.messages: tuple[Message, ...] = tuple(messages)
+        self.tools: tuple[Any, ...] = tuple(tools)
+        texts = list(_strings([[(m.content, m.fields) for m in messages], list(tools)]))
+        if any(map(encoder.has_spelled_controls, texts)):
+            self._mark = self._free_character(texts)
+            self.messages = tuple(replace(m, content=self._hidden(m.content), fields=self._hidden(m.fields)) for m in messages)
+            self.tools = tuple(self._hidden(list(tools)))
+
+    def restored(self, text: str) -> str:
+        """The original spelling. From left to right, so that marks pair up as they were written: the digit in "…M3M1M4M…" is the user's."""
+        return re.sub(f"{self._mark}(\\d+){self._mark}", lambda found: self._spelled[int(found[1])], text) if self._mark else text
+
+    def _hidden(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return self._encoder.spelled_controls(value, self._number)
+        if isinstance(value, dict):
+            return {self._hidden(key): self._hidden(item) for key, item in value.items()}
+        return [self._hidden(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+    def _number(self, found: re.Match[str]) -> str:
+        self._spelled.append(found.group())
+        return f"{self._mark}{len(self._spelled) - 1}{self._mark}"
+
+    def _free_character(self, texts: Sequence[str]) -> str:
+        used = set().union(*texts)
+        free = next((chr(code) for code in range(0xE000, 0xF900) if chr(code) not in used), None)
+        if free is None:
+            cause = t("文本占满了私用区字符", "the text uses every private-use character")
+            raise ModelError(self._encoder.where, cause, t("清理这段文本", "clean the text"))
+        return free
+
+
+def _strings(value: Any) -> Iterator[str]:
+    """Every text in nested lists and objects, keys too."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from (str(key), *_strings(item))
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _strings(item)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A piece of text or a control token of a rendered chat; from ``start`` to ``end`` it is trained (a control token: if end > start)."""
+
+    text: str
+    is_control: bool
+    start: int
+    end: int
+
+
+def _part(rendered: str, start: int, end: int, spans: Collection[tuple[int, int]], restored: Callable[[str], str]) -> _Part:
+    """A piece of text between two control tokens, with the original spelling; at most one trained turn reaches into it."""
+    text = restored(rendered[start:end])
+    for first, last in spans:
+        if first < end and last > start:
+            return _Part(text, False, len(restored(rendered[start : max(start, first)])), len(restored(rendered[start : min(end, last)])))
+    return _Part(text, False, 0, 0)
 
 
 def _without_added_tokens(tokenizer: "PreTrainedTokenizerBase | PlainTokenizer") -> Tokenizer:

@@ -2,33 +2,24 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import chain, islice
 from pathlib import Path
 
-from weitiao.data.columns import Columns, TaskKind, find_columns, parse_label, suggested, yaml_scalar
-from weitiao.data.read import FORMATS, BadRow, detect_encoding, read_rows
+from weitiao.data.chats import Chat, Tags, read_chat
+from weitiao.data.columns import Columns, find_columns, parse_label, suggested, yaml_scalar
+from weitiao.data.folder import split_files
+from weitiao.data.ledger import describe_reason
+from weitiao.data.read import TEXT_FORMATS, BadRow, data_format, detect_encoding, read_rows
+from weitiao.data.shapes import Layout, find_layout, shape_named
 from weitiao.data.split import ORDER, normalised
 from weitiao.errors import DataError
 from weitiao.language import Language, t, use
 from weitiao.records import Row, SplitName
 
-FILE_NAMES: dict[str, SplitName] = {
-    "train": "train",
-    "training": "train",
-    "训练集": "train",
-    "validation": "validation",
-    "valid": "validation",
-    "val": "validation",
-    "dev": "validation",
-    "验证集": "validation",
-    "test": "test",
-    "testing": "test",
-    "测试集": "test",
-}
 SAMPLE_ROWS = 200
 CHINESE = re.compile("[\u4e00-\u9fff]")
 SHOWN_LABELS = 20
@@ -42,18 +33,23 @@ class _Look:
     """What one pass over the training file found. Lengths are in characters."""
 
     names: list[str]
-    task: TaskKind
-    columns: Columns
+    layout: Layout
     guessed: str | None
     rows: int = 0
     faults: list[BadRow] = field(default_factory=list)
     num_faults: int = 0
     no_text: int = 0
+    num_turns: int = 0
     duplicates: int = 0
     contradictions: int = 0
     lengths: list[int] = field(default_factory=list)
     chinese: bool = False
     labels: Counter[str | None] = field(default_factory=Counter)
+    unusable: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def columns(self) -> Columns:
+        return self.layout.columns
 
 
 def starter_config(path: Path, language: Language) -> str:
@@ -64,37 +60,10 @@ def starter_config(path: Path, language: Language) -> str:
 
     def write() -> str:
         use(language)
-        files = _files(path)
-        return _config(files, _look(files["train"]))
+        files: Mapping[SplitName, Sequence[Path]] = split_files(path) if path.is_dir() else {"train": (path,)}
+        return _config(path, files, _look(files["train"][0]))
 
     return copy_context().run(write)
-
-
-def _files(path: Path) -> dict[SplitName, Path]:
-    """split → file, in the order of splits; a single file is the training file."""
-    if not path.is_dir():
-        return {"train": path}
-    found: dict[SplitName, Path] = {}
-    others: list[str] = []
-    for file in sorted(path.iterdir()):
-        name = file.name.lower().removesuffix(".gz")
-        suffix = next((known for known in FORMATS if name.endswith(known)), None)
-        if suffix is None:
-            continue
-        split = FILE_NAMES.get(name.removesuffix(suffix))
-        if split is None:
-            others.append(file.name)
-        elif split in found:
-            one, two = found[split].name, file.name
-            cause = t(f"{one} 和 {two} 都像是 {split}", f"both {one} and {two} look like {split}")
-            raise DataError(str(path), cause, t("只留一个，或直接指定文件", "keep one, or name the file itself"))
-        else:
-            found[split] = file
-    if "train" not in found:
-        listed = ", ".join([*(file.name for file in found.values()), *others][:5]) or t("（没有）", "(none)")
-        cause = t(f"文件夹里没有 train 文件；数据文件：{listed}", f"no train file in this folder; its data files: {listed}")
-        raise DataError(str(path), cause, t("直接指定训练文件", "name the training file itself"))
-    return {split: found[split] for split in ORDER if split in found}
 
 
 def _look(path: Path) -> _Look:
@@ -106,31 +75,33 @@ def _look(path: Path) -> _Look:
     names = list(dict.fromkeys(name for row in sample for name in row.values))
     guessed = None
     try:
-        task, columns = find_columns(names, sample, None, {})
-        label = _repeating(names, columns.text, sample) if task == "text" else None
+        layout = find_layout(names, sample, None, {})
+        label = _repeating(names, str(layout.columns.text), sample) if layout.task == "text" else None
         if label is not None:
-            task, columns = "classification", Columns(columns.text, label)
+            layout = Layout("classification", "label", Columns(layout.columns.text, label))
             guessed = t("没有列名像标签", "no column is named like a label")
     except DataError as error:
-        task, columns = _guess(names, sample)
+        layout = _guess(names, sample)
         guessed = error.cause.split("\n")[0]
-    look = _Look(names, task, columns, guessed)
+    look = _Look(names, layout, guessed)
     _count(look, chain(head, rows))
     return look
 
 
-def _guess(names: Sequence[str], sample: Sequence[Row]) -> tuple[TaskKind, Columns]:
+def _guess(names: Sequence[str], sample: Sequence[Row]) -> Layout:
     """Columns by content where names leave it open: the longest cells are the text, few values that repeat the label."""
     text = suggested("text", names, sample)
     if text is None:
         cause = t("行里没有列", "the rows have no columns")
         raise DataError(sample[0].file, cause, t("请给出有列的数据", "give data that has columns"))
     try:  # names may still settle the label
-        task, columns = find_columns(names, sample, None, {"text": text})
+        columns = find_columns(names, sample, None, {"text": text})[1]
     except DataError:
-        task, columns = "text", Columns(text)
-    label = _repeating(names, text, sample) if columns.label is None else None
-    return (task, columns) if label is None else ("classification", Columns(text, label))
+        columns = Columns(text)
+    label = columns.label or _repeating(names, text, sample)
+    if label is None:
+        return Layout("text", "text", Columns(text))
+    return Layout("classification", "label", Columns(text, label, columns.candidates))
 
 
 def _repeating(names: Sequence[str], text: str, sample: Sequence[Row]) -> str | None:
@@ -148,10 +119,9 @@ def _count(look: _Look, rows: Iterator[Row | BadRow]) -> None:
             look.num_faults += 1
             look.faults += [row] if look.num_faults <= SHOWN_FAULTS else []
             continue
-        value = row.values.get(look.columns.text)
-        text = "" if value is None else str(value)
+        text = _document(look, row)
         if not text.strip():
-            look.no_text += 1
+            look.no_text += look.layout.task != "generation"
             continue
         label = parse_label(row.values.get(look.columns.label)) if look.columns.label is not None else None
         look.lengths.append(len(text))
@@ -163,29 +133,46 @@ def _count(look: _Look, rows: Iterator[Row | BadRow]) -> None:
     look.lengths.sort()
 
 
-def _config(files: dict[SplitName, Path], look: _Look) -> str:
-    given = [f"  {split}: {yaml_scalar(str(file))}" for split, file in files.items()]
+def _document(look: _Look, row: Row) -> str:
+    """The text of a row, or all that its chat says; empty where there is none."""
+    if look.layout.task != "generation":
+        value = row.values.get(look.columns.text or "")
+        return "" if value is None else str(value)
+    chat = read_chat(row.values, look.layout.shape, look.columns, Tags())
+    if isinstance(chat, Chat):
+        look.num_turns += sum(turn.role == "assistant" for turn in chat.turns)
+        return "\n".join(turn.content for turn in chat.turns) or " ".join(chat.answers)
+    look.unusable[chat] += 1
+    return ""
+
+
+def _config(path: Path, files: Mapping[SplitName, Sequence[Path]], look: _Look) -> str:
+    sharded = any(len(shards) > 1 for shards in files.values())
+    given = (
+        [f"  train: {yaml_scalar(str(path))}"] if sharded else [f"  {split}: {yaml_scalar(str(one))}" for split, (one, *_) in files.items()]
+    )
     absent = [split for split in ORDER if split not in files]
-    columns = {"text": look.columns.text, "label": look.columns.label, "candidates": look.columns.candidates}
+    columns = look.columns.as_dict()
     pairs = ", ".join(f"{use_as}: {yaml_scalar(name)}" for use_as, name in columns.items() if name is not None)
     check = t("  # 按内容猜的，请核对：", "  # a guess by content, check it: ") + look.guessed if look.guessed else ""
     shares = [f"  {split}_share: 0.1" for split in absent]
     if absent:
         where = ", ".join(absent)
         shares[0] += t(f"  # 从训练文件中分出：{where}", f"  # split off the training file: {where}")
-    is_text = look.task == "text"
+    is_text = look.layout.task == "text"
     limit = t("每行最多的 token 数；只截短正文，逐行记账", "most tokens per row; only the document is shortened, on record")
     lines = [
-        *(f"# {line}".rstrip() for line in _findings(files["train"], look)),
+        *(f"# {line}".rstrip() for line in _findings(files["train"][0], look)),
         "",
         t(
             "model: builtin  # 或 Qwen/Qwen2-0.5B-Instruct 这样的名字，或本地文件夹",
             "model: builtin  # or a name like Qwen/Qwen2-0.5B-Instruct, or a local folder",
         ),
-        f"task: {{kind: {look.task}{_task_language(look)}}}",
-        *([] if is_text else _listed_labels(look)),
+        _task_line(look),
+        *(_listed_labels(look) if look.layout.task == "classification" else []),
         "data:",
         *given,
+        *([f"  shape: {look.layout.shape}"] if look.layout.task == "generation" else []),
         f"  columns: {{{pairs}}}{check}",
         *shares,
         *([] if is_text else [f"  max_tokens: 512  # {limit}", "  shorten: tail  # head | tail | middle | none"]),
@@ -201,11 +188,13 @@ def _config(files: dict[SplitName, Path], look: _Look) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _task_language(look: _Look) -> str:
-    """The template's language where it is not the default: English unless the texts have Chinese characters."""
-    if look.task == "text":
-        return ""
-    return "" if look.chinese else ", language: en"
+def _task_line(look: _Look) -> str:
+    """The task; for labels with the template's language where it is not the default: English unless the texts have Chinese characters."""
+    if look.layout.task == "generation":
+        only = t("；偏好任务在以后的版本里，现在只用 chosen 训练", "; the preference task comes later, this trains on chosen alone")
+        turns = t("train_on: all | last，训练助手的哪几轮", "train_on: all | last, which turns of the assistant are trained")
+        return f"task: {{kind: generation, train_on: all}}  # {turns}{only if shape_named(look.layout.shape).is_preference else ''}"
+    return f"task: {{kind: {look.layout.task}{'' if look.chinese or look.layout.task == 'text' else ', language: en'}}}"
 
 
 def _listed_labels(look: _Look) -> list[str]:
@@ -222,12 +211,14 @@ def _findings(path: Path, look: _Look) -> list[str]:
     """The comment lines on what was found."""
     lines = [
         t(f"由 weitiao init 根据 {_short(str(path))} 写成", f"written by weitiao init from {_short(str(path))}"),
-        t(f"编码 {detect_encoding(path)}，{look.rows} 行", f"encoding {detect_encoding(path)}, {look.rows} rows"),
+        _size(path, look),
         t("列：", "columns: ") + ", ".join(map(_short, look.names)),
     ]
     if look.num_faults:
         lines.append(t(f"读不出来的行：{look.num_faults}", f"rows that cannot be read: {look.num_faults}"))
         lines += [f"  {fault.line}: {_short(fault.reason)}" for fault in look.faults]
+    for reason, count in look.unusable.most_common(SHOWN_FAULTS):
+        lines.append(f"{_short(describe_reason(*reason.partition(': ')[::2]))}: {count}")
     if look.no_text:
         lines.append(t(f"正文为空的行：{look.no_text}", f"rows without text: {look.no_text}"))
     again = t(f"与前面某行重复的行：{look.duplicates}", f"rows that repeat an earlier one: {look.duplicates}")
@@ -239,6 +230,18 @@ def _findings(path: Path, look: _Look) -> list[str]:
         quantiles = ", ".join(f"{name} {look.lengths[round(share * last)]}" for name, share in QUANTILES)
         lines.append(t(f"正文长度（字符）：{quantiles}", f"length of the text in characters: {quantiles}"))
     return lines + (_label_findings(look) if look.columns.label is not None else [])
+
+
+def _size(path: Path, look: _Look) -> str:
+    rows = t(f"{look.rows} 行", f"{look.rows} rows")
+    if data_format(path) in TEXT_FORMATS:
+        rows = t(f"编码 {detect_encoding(path)}，", f"encoding {detect_encoding(path)}, ") + rows
+    if look.layout.task != "generation":
+        return rows
+    turns = t(
+        f"，形状 {look.layout.shape}，助手的话 {look.num_turns} 轮", f", shape {look.layout.shape}, {look.num_turns} turns of the assistant"
+    )
+    return rows + turns
 
 
 def _label_findings(look: _Look) -> list[str]:

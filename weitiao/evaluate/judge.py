@@ -18,7 +18,7 @@ from weitiao.evaluate.predict import LabelScores, Predictor
 from weitiao.evaluate.statistics import bootstrap, mcnemar, paired_difference
 from weitiao.model.heads import has_score_head, output_matrix, trunk
 from weitiao.model.logprobs import log_probabilities
-from weitiao.records import Encoded, Example
+from weitiao.records import Example, Passage
 from weitiao.tasks.classification import Classification, Prompt
 
 Progress = Callable[[int], None]
@@ -101,48 +101,44 @@ def _losses(scores: Sequence[LabelScores], gold: Sequence[str]) -> tuple[np.ndar
     return nats, np.array([s.answer_tokens[i] for s, i in zip(scores, chosen, strict=True)])
 
 
-def validate_text(model: nn.Module, documents: Sequence[list[Encoded]], examples: Sequence[Example], most_tokens: int) -> dict[str, Any]:
-    """Loss, perplexity and bits per character during training, with the number of documents."""
-    nats, tokens = _document_losses(model, documents, most_tokens, None)
+def validate_text(model: nn.Module, passages: Sequence[Passage], most_tokens: int) -> dict[str, Any]:
+    """Loss, perplexity and bits per character during training, with the number of passages (documents, or chats)."""
+    nats, tokens = _passage_losses(model, passages, most_tokens, None)
     loss = float(nats.sum() / tokens.sum())
-    characters = sum(len(example.document) for example in examples)
+    characters = sum(passage.characters for passage in passages)
     return {
         "loss": loss,
         "perplexity": math.exp(min(loss, 700)),
-        "bits_per_character": float(nats.sum()) / math.log(2) / characters,
-        "n": len(documents),
+        "bits_per_character": float(nats.sum()) / math.log(2) / max(1, characters),
+        "n": len(passages),
     }
 
 
 def judge_text(
-    model: nn.Module,
-    documents: Sequence[list[Encoded]],
-    examples: Sequence[Example],
-    most_tokens: int,
-    seed: int,
-    progress: Progress | None = None,
+    model: nn.Module, task: str, passages: Sequence[Passage], most_tokens: int, seed: int, progress: Progress | None = None
 ) -> Judgement:
-    """The loss of held-out documents, each read alone from its beginning."""
+    """The loss of held-out passages: documents, each read alone from its beginning, or the trained answers of chats (``task`` says which).
+    Intervals are a bootstrap over passages."""
     start = time.perf_counter()
-    nats, tokens = _document_losses(model, documents, most_tokens, progress)
+    nats, tokens = _passage_losses(model, passages, most_tokens, progress)
     seconds = time.perf_counter() - start
-    per_document = [(float(n), int(k), len(e.document)) for n, k, e in zip(nats, tokens, examples, strict=True)]
-    characters = sum(c for _, _, c in per_document)
-    evaluation = metrics.language_modelling(float(nats.sum()), int(tokens.sum()), characters, per_document, seed)
+    each = [(float(n), int(k), max(1, p.characters)) for n, k, p in zip(nats, tokens, passages, strict=True)]
+    characters = sum(c for _, _, c in each)
+    evaluation = metrics.language_modelling(float(nats.sum()), int(tokens.sum()), characters, each, seed) | {"task": task}
     rows = [
-        {"id": e.id, "file": e.file, "line": e.line, "nats": n, "tokens": k, "characters": c}
-        for e, (n, k, c) in zip(examples, per_document, strict=True)
+        {"id": p.example.id, "file": p.example.file, "line": p.example.line, "nats": n, "tokens": k, "characters": c}
+        for p, (n, k, c) in zip(passages, each, strict=True)
     ]
-    return Judgement(evaluation | {"seconds": seconds, "rows_per_second": len(documents) / seconds}, rows)
+    return Judgement(evaluation | {"seconds": seconds, "rows_per_second": len(passages) / seconds}, rows)
 
 
 @torch.inference_mode()
-def _document_losses(
-    model: nn.Module, documents: Sequence[list[Encoded]], most_tokens: int, progress: Progress | None
+def _passage_losses(
+    model: nn.Module, passages: Sequence[Passage], most_tokens: int, progress: Progress | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """−log p (nats) and number of tokens of each document [n]; ``progress`` counts blocks."""
-    blocks = [(i, block) for i, document in enumerate(documents) for block in document]
-    nats, tokens = np.zeros(len(documents)), np.zeros(len(documents), dtype=int)
+    """−log p (nats) and number of targets of each passage [n]; ``progress`` counts blocks."""
+    blocks = [(i, block) for i, passage in enumerate(passages) for block in passage.blocks]
+    nats, tokens = np.zeros(len(passages)), np.zeros(len(passages), dtype=int)
     device = next(model.parameters()).device
     for group in split_by_tokens([len(block.tokens) for _, block in blocks], most_tokens):
         batch = make_batch([blocks[j][1] for j in group]).to(device)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from weitiao.data.folder import is_shard
 from weitiao.errors import DataError, ModelError
 from weitiao.hub import cache
 from weitiao.hub.allowlist import RepoFile, data_files, left_out, model_settings, refuse_unsafe_names, split_of
@@ -93,6 +94,10 @@ def choose(name: HubName, offered: Sequence[str], splits: Sequence[str], where: 
         if not candidates and split == first == "train":
             unnamed = [path for path in offered if split_of(path) is None]
             candidates = unnamed if len(unnamed) == 1 else []
+        if len(candidates) > 1 and all(map(is_shard, candidates)):
+            cause = t(f"{split} 分成了 {len(candidates)} 个文件：{listed}", f"{split} is cut into {len(candidates)} files:{listed}")
+            command = f"weitiao download {_prefix(name)}{name.id} --data --to DIR"
+            raise DataError(where, cause, t(f"先运行 {command}，再写 data.train: DIR/…", f"run {command}, then data.train: DIR/…"))
         if len(candidates) > 1 or (not candidates and split == first):
             example = f"data.{split}: {_prefix(name)}{name.id}/{(candidates or list(offered))[0]}"
             cause = t(f"从文件名看不出哪一个是 {split}：{listed}", f"the names of its files do not say which one is {split}:{listed}")

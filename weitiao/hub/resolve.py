@@ -2,7 +2,7 @@
 one, with a message. What was used is pinned, so that the saved configuration finds the same bytes again, also offline."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from weitiao.config import DataConfig, ModelConfig, RunConfig
@@ -155,16 +155,23 @@ def localise_data(config: RunConfig, reporter: Reporter | None = None) -> Inputs
         name = data_name(value, f"data.{split}")
         if name is None:
             continue
+        name, sheet = _without_sheet(name)
         others = [other for other in SPLITS if split == "train" and other != "train" and other not in given]
         snapshot, chosen = locate_data(name, [split, *others], config.model.offline, reporter)
         for found, path in chosen.items():
-            local[found] = str(snapshot.folder / path)
+            local[found] = str(snapshot.folder / path) + sheet
             pinned_revision = snapshot.revision if snapshot.revision and "/" not in snapshot.revision else None
-            kept[found] = str(HubName(snapshot.id, snapshot.hub, pinned_revision, path))
+            kept[found] = str(HubName(snapshot.id, snapshot.hub, pinned_revision, path)) + sheet
             sources[found] = _source(snapshot) | {"file": path}
         used = ", ".join(f"{found} = {path}" for found, path in chosen.items())
         reporter.say(t(f"数据 {snapshot.id}：{used}", f"data {snapshot.id}: {used}"))
     return Inputs(_with_data(config, local), _with_data(config, kept), sources)
+
+
+def _without_sheet(name: HubName) -> tuple[HubName, str]:
+    """``book.xlsx#sheet`` taken apart (a hub knows files only): the name of the file, and what stands behind it."""
+    file, mark, sheet = (name.file or "").rpartition("#")
+    return (replace(name, file=file), mark + sheet) if file.lower().endswith((".xlsx", ".xlsx.gz")) else (name, "")
 
 
 def _with_data(config: RunConfig, changes: dict[str, str]) -> RunConfig:

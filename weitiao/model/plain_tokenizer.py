@@ -49,8 +49,9 @@ class PlainTokenizer:
 
     def apply_chat_template(
         self,
-        chat: list[dict[str, str]],
+        chat: list[dict[str, Any]],
         *,
+        tools: list[Any] | None = None,
         chat_template: str,
         tokenize: bool,
         add_generation_prompt: bool = False,
@@ -60,7 +61,7 @@ class PlainTokenizer:
         assert not return_dict
         names = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
         tokens = {name: token for name in names if (token := self._special(name)) is not None}
-        given = {"messages": chat, "tools": None, "documents": None, "add_generation_prompt": add_generation_prompt} | tokens
+        given = {"messages": chat, "tools": tools, "documents": None, "add_generation_prompt": add_generation_prompt} | tokens
         rendered = _compiled(chat_template).render(given)
         return self.backend_tokenizer.encode(rendered, add_special_tokens=False).ids if tokenize else rendered
 

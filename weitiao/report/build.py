@@ -79,7 +79,9 @@ def _context(folder: RunFolder) -> dict[str, Any]:
         "task": task_title(folder.task),
         "headline": build_headline(folder),
         "main_table": sections.metric_table(folder, ("accuracy", "macro_f1", "log_loss", "calibration_error")),
-        "text_table": sections.metric_table(folder, ("bits_per_character", "perplexity", "loss")) if folder.task == "text" else None,
+        "text_table": None
+        if folder.task == "classification"
+        else sections.metric_table(folder, ("bits_per_character", "perplexity", "loss")),
         "other_table": sections.metric_table(folder, ("micro_f1", "weighted_f1", "macro_precision", "macro_recall", "loss")),
         "pairs": sections.pair_rows(folder),
         "comparison_figures": figures.comparison_figures(folder),

@@ -145,7 +145,7 @@ def _data(folder: RunFolder) -> str:
 
 
 def _evaluation(folder: RunFolder) -> str:
-    if folder.task == "text":
+    if folder.task != "classification":
         pairs = [(name, *text_readings(folder, name)) for name in _TEXT_METRICS]
         rows = [[metric_title(name), _shown(before), _shown(after)] for name, before, after in pairs if before or after]
         return _table(["", t("训练前", "before"), t("训练后", "after")], rows) if rows else t("没有验证结果。", "Nothing was validated.")

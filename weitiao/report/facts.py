@@ -146,7 +146,7 @@ def not_measured(folder: RunFolder) -> list[str]:
 
 def _missing_here(folder: RunFolder) -> list[str]:
     missing = []
-    if folder.task == "text":
+    if folder.task != "classification":
         before, after = text_readings(folder, "bits_per_character")
         if after is None or after.low is None:
             missing.append(

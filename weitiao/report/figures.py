@@ -138,7 +138,7 @@ def _sampling_notes(points: Sequence[Point]) -> list[str]:
 
 def _validation_figures(folder: RunFolder, best: float | None) -> list[Figure]:
     groups: tuple[tuple[str, ...], ...] = (("bits_per_character",), ("perplexity",))
-    if folder.task != "text":
+    if folder.task == "classification":
         groups = (("accuracy", "macro_f1"),)
     figures = []
     for names in groups:

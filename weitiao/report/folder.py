@@ -65,7 +65,7 @@ class RunFolder:
 
     @property
     def task(self) -> str:
-        """``classification`` or ``text``; by the validation lines where run.json does not say."""
+        """``classification``, ``generation`` or ``text``; by the validation lines where run.json does not say."""
         stated = self.run.get("task") or self.after.get("task")
         if stated:
             return str(stated)

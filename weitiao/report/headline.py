@@ -79,7 +79,7 @@ def best_baseline(folder: RunFolder, name: str) -> tuple[Json, Reading] | None:
 def build_headline(folder: RunFolder) -> Headline:
     """The sentences, tiles and tone of the first screen."""
     state = _state_sentences(folder)
-    if folder.task == "text":
+    if folder.task != "classification":
         sentences, tiles, tone = _text_task(folder)
     else:
         sentences, tiles, tone = _classification(folder)

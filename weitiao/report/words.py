@@ -62,7 +62,12 @@ def objective_title(name: str) -> str:
 
 def task_title(name: str) -> str:
     """The name of a task."""
-    return {"classification": t("分类", "classification"), "text": t("文本（预训练）", "text (pre-training)")}.get(name, name)
+    titles = {
+        "classification": t("分类", "classification"),
+        "generation": t("回答（对话）", "generation (chats)"),
+        "text": t("文本（预训练）", "text (pre-training)"),
+    }
+    return titles.get(name, name)
 
 
 def phase_title(name: str) -> str:

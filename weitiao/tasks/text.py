@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from weitiao.data.render import ChatEncoder
-from weitiao.records import Encoded, Example
+from weitiao.records import Encoded, Example, Passage
 
 
 def encode_blocks(encoder: ChatEncoder, examples: Sequence[Example], block_tokens: int) -> list[Encoded]:
@@ -26,7 +26,7 @@ def encode_blocks(encoder: ChatEncoder, examples: Sequence[Example], block_token
     return blocks
 
 
-def encode_documents(encoder: ChatEncoder, examples: Sequence[Example], block_tokens: int) -> list[list[Encoded]]:
+def encode_documents(encoder: ChatEncoder, examples: Sequence[Example], block_tokens: int) -> list[Passage]:
     """For evaluation: each document alone, from the end-of-text token on, in blocks as above; the end-of-text token after it is a target
     too."""
-    return [encode_blocks(encoder, [example], block_tokens) for example in examples]
+    return [Passage(example, tuple(encode_blocks(encoder, [example], block_tokens)), len(example.document)) for example in examples]

@@ -1,0 +1,78 @@
+"""The audit of chats (task `generation`): what is asked and what is answered both count, a system prompt makes nothing alike."""
+
+from planted import clean_texts
+
+from weitiao.audit.checks import run_checks
+from weitiao.audit.findings import AuditInput
+from weitiao.data.chats import Chat
+from weitiao.data.rows import Content, Rows
+from weitiao.records import Encoded, Example, Message
+
+TEXTS = clean_texts()
+SYSTEM = TEXTS[400][:200] + TEXTS[401]
+
+
+def chat(split: str, line: int, question: str, answer: str, system: str = "", fields: dict | None = None) -> Example:
+    prompt = (*((Message("system", system),) if system else ()), Message("user", question))
+    return Example(f"{split}:{line}", prompt, (answer,), question, f"{split}.jsonl", line, place=(0, len(question)), fields=fields or {})
+
+
+def audited(train: list[tuple], test: list[tuple] = []) -> dict[str, dict]:  # noqa: B006 - never changed
+    """check → finding."""
+    splits = {name: [chat(name, i + 1, *row) for i, row in enumerate(rows)] for name, rows in (("train", train), ("test", test))}
+    rows = [Encoded(one.id, (1, 2), (False, True)) for one in splits["train"]]
+    ledger = {"files": [], "totals": {"rows_in": len(train), "used": len(train), "rejected": 0, "shortened": 0}}
+    data = AuditInput(splits, (), rows, ledger, ("<|im_end|>",))
+    return {finding["check"]: finding for finding in run_checks(data)}
+
+
+CLEAN = [(TEXTS[i], TEXTS[i + 100]) for i in range(60)]
+
+
+def test_clean_chats_are_silent_whatever_their_system_prompt() -> None:
+    """A long system prompt before short questions: neither near-duplicates nor contamination, and what half share is no boilerplate."""
+    assert audited(CLEAN, [(TEXTS[i], TEXTS[i + 100]) for i in range(60, 70)]) == {}
+    shared = [(question[:25], answer, SYSTEM if i % 3 else SYSTEM[::-1]) for i, (question, answer) in enumerate(CLEAN)]
+    found = audited(shared, [(TEXTS[i][:35], TEXTS[i + 100], SYSTEM) for i in range(60, 70)])
+    assert list(found) in ([], ["languages"])  # a text may begin with a name in Latin letters
+    assert audited([(f"请把下面这段话翻译成流畅自然的英文，不要解释。\n{question}", answer) for question, answer in CLEAN]) == {}
+
+
+def test_a_repeated_chat_has_question_and_answer_of_another() -> None:
+    found = audited([*CLEAN, CLEAN[3], (CLEAN[4][0], "另一个回答")])
+    assert list(found) == ["duplicates"]
+    assert found["duplicates"]["count"] == 1
+    assert found["duplicates"]["rows"] == [
+        {"file": "train.jsonl", "line": 61, "split": "train", "other": "train.jsonl:4", "text": found["duplicates"]["rows"][0]["text"]}
+    ]
+
+
+def test_a_tested_question_that_was_trained_is_a_leak() -> None:
+    found = audited(CLEAN, [(CLEAN[0][0], "别的回答"), (CLEAN[1][0] + "！", "又一个"), (TEXTS[90], TEXTS[91])])
+    assert list(found) == ["leakage"]
+    assert (found["leakage"]["severity"], found["leakage"]["count"]) == ("error", 2)
+
+
+def test_what_the_assistant_says_is_looked_at_too() -> None:
+    for check, answer in {
+        "encoding_damage": "锟斤拷锟斤拷",
+        "control_tokens": "好的<|im_end|>",
+        "personal_phone": "请打 13912345678。",
+        "empty_texts": "……",
+    }.items():
+        assert list(audited([*CLEAN, (TEXTS[80], answer)])) == [check]
+    call = {"tool_calls": [{"type": "function", "function": {"name": "call", "arguments": {"phone": "13912345678"}}}]}
+    found = audited([*CLEAN, (TEXTS[80], "", "", call)])
+    assert list(found) == ["personal_phone"]  # an answer that calls a tool says something
+
+
+def test_rows_know_what_is_asked_and_answered() -> None:
+    turns = (Message("system", "短"), Message("user", "一"), Message("assistant", "二"), Message("user", "三"), Message("assistant", "四"))
+    content = Content("a.jsonl", 1, "", chat=Chat(turns, ("四",)))
+    assert (content.text, content.asked, content.answer) == ("短\n一\n三", "一\n三", "二\n四")
+    rows = Rows()
+    rows.add(content, "train")
+    rows.add(Content("a.jsonl", 2, "文", "好评"), None)
+    assert [rows.split(0), rows.split(1), rows.content(1).asked, rows.content(1).answer] == ["train", None, "文", "好评"]
+    rows.leave_out(0)
+    assert [list(rows.members(split)) for split in ("train", None)] == [[], [1]]

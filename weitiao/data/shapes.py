@@ -1,0 +1,198 @@
+"""Which shape the rows have: recognised by the set of their columns, with a fixed priority.
+
+Shapes of chats are in one table, :data:`SHAPES`. A shape fits when the file has all of its required columns; one whose required columns
+are only part of another fitting shape's gives way to that; among equal sets the first of the table wins. Where two fit and neither set
+holds the other, the run stops and shows the line of config that settles it. Labelled and plain texts are found by ``columns``.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from weitiao.data.columns import Columns, Field, TaskKind, find_columns, folded, shown_rows, wanted_columns, yaml_scalar
+from weitiao.errors import DataError
+from weitiao.language import t
+from weitiao.records import Row
+
+ANSWERS = ("output", "response", "answer", "completion", "输出", "回答", "答案")
+PREFERENCE = "preference"
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A shape of chats: field → the column names that it goes by. Fields are the keys of ``data.columns``."""
+
+    name: str
+    required: Mapping[Field, tuple[str, ...]]
+    optional: Mapping[Field, tuple[str, ...]]
+
+    @property
+    def is_preference(self) -> bool:
+        """Whether each row has a better and a worse answer."""
+        return "chosen" in self.required
+
+
+_SYSTEM: dict[Field, tuple[str, ...]] = {"system": ("system", "system_prompt", "系统提示")}
+_TURNS = ("conversations", "messages")
+SHAPES: tuple[Shape, ...] = (
+    Shape("preference_turns", {"messages": _TURNS, "chosen": ("chosen",), "rejected": ("rejected",)}, {**_SYSTEM, "tools": ("tools",)}),
+    Shape(
+        "preference",
+        {"prompt": ("prompt", "instruction", "question", "query"), "chosen": ("chosen",), "rejected": ("rejected",)},
+        {**_SYSTEM, "input": ("input",), "history": ("history",)},
+    ),
+    Shape("preference_messages", {"chosen": ("chosen",), "rejected": ("rejected",)}, {**_SYSTEM, "tools": ("tools",)}),
+    Shape("messages", {"messages": ("messages",)}, {**_SYSTEM, "tools": ("tools",)}),
+    Shape("sharegpt", {"messages": ("conversations", "conversation")}, {**_SYSTEM, "tools": ("tools",)}),
+    Shape(
+        "prompt_completion", {"prompt": ("prompt", "提示"), "answer": ANSWERS}, {**_SYSTEM, "tools": ("tools",), "history": ("history",)}
+    ),
+    Shape(
+        "alpaca",
+        {"prompt": ("instruction", "指令"), "answer": ANSWERS},
+        {**_SYSTEM, "input": ("input", "context", "输入"), "history": ("history",), "tools": ("tools",)},
+    ),
+    Shape("query_response", {"prompt": ("query",), "answer": ("response", "answer")}, {**_SYSTEM, "history": ("history",)}),
+    Shape(
+        "question_answers",
+        {"prompt": ("question", "问题"), "answer": ("answers", *ANSWERS)},
+        {**_SYSTEM, "input": ("context", "passage", "原文")},
+    ),
+)
+NAMES = tuple(shape.name for shape in SHAPES)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What the rows of a file are: the task that they fit, their shape ("text" or "label" for texts) and its columns."""
+
+    task: TaskKind
+    shape: str
+    columns: Columns
+
+
+def find_layout(
+    names: Sequence[str],
+    sample: Sequence[Row],
+    task: TaskKind | None,
+    wanted: Mapping[str, str | None],
+    shape: str | None = None,
+    num_rows: int = 0,
+) -> Layout:
+    """The shape and columns for a task (None: the task that the columns suggest). ``wanted`` and ``shape`` are ``data.columns`` and
+    ``data.shape``; ``num_rows`` serves the message.
+
+    Raises ``DataError``, with rows and the config line that settles it: columns not recognised or ambiguous, or chats that the config takes
+    for labelled or plain text.
+    """
+    if task == "generation":
+        return _chats(names, sample, wanted, shape) or _no_chats(names, sample)
+    chats = None if any(wanted.get(field) for field in ("text", "label", "candidates")) else _chats(names, sample, wanted, None)
+    if chats is None:
+        found, columns = find_columns(names, sample, task, wanted)
+        return Layout(found, "text" if columns.label is None else "label", columns)
+    try:
+        found, columns = find_columns(names, sample, task, wanted)
+    except DataError:
+        found, columns = "generation", Columns()
+    if (columns.label or columns.text or next(iter(_used(chats.columns)))) not in _used(chats.columns):  # of its own, beside the chat
+        return Layout(found, "text" if columns.label is None else "label", columns)
+    if task is None:
+        return chats
+    raise _chats_instead(chats, sample, task, num_rows)
+
+
+def _chats(names: Sequence[str], sample: Sequence[Row], wanted: Mapping[str, str | None], only: str | None) -> Layout | None:
+    """The layout of chats that the columns fit; None if they fit none."""
+    chosen = wanted_columns(names, wanted)
+    fitting = [fit for shape in SHAPES if only in (None, shape.name) and (fit := _fit(shape, names, chosen)) is not None]
+    best = [fit for fit in fitting if not any(fit.columns_needed < other.columns_needed for other in fitting)]
+    if not best:
+        return None
+    if len({fit.columns_needed for fit in best}) > 1:
+        raise _ambiguous_shape([fit.shape for fit in best], sample)
+    shape, found = best[0].shape, best[0].found
+    for field, columns in found.items():
+        if len(columns) > 1:
+            raise _ambiguous_column(field, columns, sample)
+    return Layout("generation", shape.name, replace(Columns(), **{field: columns[0] for field, columns in found.items()}))
+
+
+@dataclass(frozen=True, slots=True)
+class _Fit:
+    """A shape whose required columns are all there: field → the columns that it could be."""
+
+    shape: Shape
+    found: Mapping[Field, Sequence[str]]
+
+    @property
+    def columns_needed(self) -> frozenset[str]:
+        return frozenset(column for field in self.shape.required for column in self.found[field])
+
+
+def _fit(shape: Shape, names: Sequence[str], chosen: Mapping[Field, str]) -> _Fit | None:
+    known = {**shape.required, **shape.optional}
+    if chosen.keys() - known.keys():
+        return None
+    free = [name for name in names if name not in chosen.values()]
+    found: dict[Field, Sequence[str]] = {field: [column] for field, column in chosen.items()}
+    for field, spelled in known.items():
+        there = [name for name in free if folded(name) in spelled]
+        if field not in found and there:
+            found[field] = there
+    return _Fit(shape, found) if shape.required.keys() <= found.keys() else None
+
+
+def shape_named(name: str) -> Shape:
+    """The shape of chats with this name."""
+    return SHAPES[NAMES.index(name)]
+
+
+def _used(columns: Columns) -> set[str]:
+    return {name for name in columns.as_dict().values() if name is not None}
+
+
+def _where(sample: Sequence[Row]) -> str:
+    return sample[0].file if sample else "data.train"
+
+
+def _settled_by(line: str) -> str:
+    return t(f"在配置里写明一行，例如 {line}", f"settle it with one line of config, for example {line}")
+
+
+def _ambiguous_shape(fitting: Sequence[Shape], sample: Sequence[Row]) -> DataError:
+    listed = ", ".join(shape.name for shape in fitting)
+    cause = t(f"这些列同时符合几种形状：{listed}", f"these columns fit several shapes: {listed}")
+    return DataError(_where(sample), cause + shown_rows(sample), _settled_by(f"data.shape: {fitting[0].name}"))
+
+
+def _ambiguous_column(field: Field, columns: Sequence[str], sample: Sequence[Row]) -> DataError:
+    listed = ", ".join(map(repr, columns))
+    cause = t(f"有 {len(columns)} 列都可能是 {field}：{listed}", f"{len(columns)} columns could be {field}: {listed}")
+    return DataError(_where(sample), cause + shown_rows(sample), _settled_by(f"data.columns.{field}: {yaml_scalar(columns[0])}"))
+
+
+def _no_chats(names: Sequence[str], sample: Sequence[Row]) -> Layout:
+    listed = ", ".join(map(repr, names))
+    cause = t(f"认不出对话的形状；列：{listed}", f"no shape of chats is recognised; the columns are {listed}")
+    one, other = (*map(yaml_scalar, names), "A", "B")[:2]
+    raise DataError(_where(sample), cause + shown_rows(sample), _settled_by(f"data.columns: {{prompt: {one}, answer: {other}}}"))
+
+
+def _chats_instead(chats: Layout, sample: Sequence[Row], task: str, num_rows: int) -> DataError:
+    cause = t(
+        f"{num_rows} 行都是对话（形状 {chats.shape}：{', '.join(sorted(_used(chats.columns)))}），而任务是 {task}",
+        f"the {num_rows} rows are chats (shape {chats.shape}: {', '.join(sorted(_used(chats.columns)))}), but the task is {task}",
+    )
+    remedy = t("用它们的回答训练：task.kind: generation", "train on their answers: task.kind: generation")
+    if shape_named(chats.shape).is_preference:
+        remedy = t(
+            "偏好任务（dpo）在以后的版本里；现在可以只用 chosen 的回答训练：task.kind: generation",
+            "the preference task (dpo) comes with a later version; to train on the chosen answers alone: task.kind: generation",
+        )
+    elif task == "classification":
+        remedy += t(
+            "；要做分类，写明 data.columns.text 和 data.columns.label", "; to classify, name data.columns.text and data.columns.label"
+        )
+    else:
+        remedy += t("；要当作文本，写明 data.columns.text", "; to read a column as plain text, name data.columns.text")
+    return DataError(_where(sample), cause + shown_rows(sample), remedy)
