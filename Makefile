@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 CORPUS := build/builtin/corpus/train.jsonl
 
-.PHONY: help demo demo-methods test unit fuzz lint types audit-recall builtin-base builtin-check screenshots clean
+.PHONY: help demo demo-methods test unit lint types faults audit-recall builtin-base builtin-check screenshots clean
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 20
 
@@ -28,6 +28,9 @@ test: lint types $(STAMP)  ## everything: lint, types, all tests
 unit: $(STAMP)  ## the fast tests only
 	$(BIN)/python -m pytest -n 2 -m 'not slow'
 
+faults: $(STAMP)  ## kill, starve and damage runs some 20,000 times (hours) and compare each with an undisturbed one
+	PYTHONPATH=tests $(BIN)/python tests/faults/programmes.py
+
 audit-recall: $(STAMP)  ## plant 1,000 faults of each kind into clean data and show that the audit finds all
 	$(BIN)/python tests/planted.py 1000 0
 
@@ -42,9 +45,10 @@ lint: $(STAMP)
 types: $(STAMP)
 	$(BIN)/mypy
 
-builtin-base: $(STAMP) $(CORPUS) build/builtin/init/model.safetensors  ## pre-train the built-in base model again (about 70 minutes on 2 cores)
+builtin-base: $(STAMP) $(CORPUS) build/builtin/init/model.safetensors  ## pre-train the built-in base model again (some 2 hours on 2 cores)
 	$(BIN)/weitiao train recipes/builtin_base.yaml
-	$(BIN)/python tools/builtin_publish.py build/builtin/builtin-base weitiao/builtin/model
+	$(BIN)/weitiao train recipes/builtin_base_2.yaml
+	$(BIN)/python tools/builtin_publish.py build/builtin/builtin-base build/builtin/builtin-base-2 weitiao/builtin/model
 
 build/builtin/packages: tools/builtin_fetch.py $(STAMP)
 	$(BIN)/python tools/builtin_fetch.py $@

@@ -168,8 +168,10 @@ def test_every_command_line_is_accepted(line):
         method = context.params["method"]
         demo_config("lora" if method == "all" else method, overrides)
     elif name in ("train", "check"):
-        config = Path(context.params["config"])
-        if config.parts[0] == "recipes":
+        config = context.params["config"]
+        if config is None:
+            assert context.params["resume"], line
+        elif config.parts[0] == "recipes":
             load_config(ROOT / config, overrides)
         else:
             load_config(None, overrides)

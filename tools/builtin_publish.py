@@ -1,6 +1,6 @@
-"""Put the result of the pre-training run into the package, with a model card made from the run's own records.
+"""Put the result of the pre-training into the package, with a model card made from the records of its runs (one per stage, in order).
 
-python tools/builtin_publish.py RUN weitiao/builtin/model
+python tools/builtin_publish.py STAGE_1 STAGE_2 weitiao/builtin/model
 """
 
 import json
@@ -42,33 +42,50 @@ def sources(corpus: Path) -> str:
     return "\n".join(["| part | package | licence | training characters | held-out characters |", "|---|---|---|---:|---:|", *rows])
 
 
-def card(run: Path, corpus: Path) -> str:
+def stages(runs: list[Path]) -> str:
+    """What each stage took, as a Markdown table."""
+    rows = []
+    for number, run in enumerate(runs, 1):
+        training = read(run / "run.json")["training"]
+        rows.append(
+            f"| {number} | {training['tokens']:,} | {training['epochs']:.2f} | {training['steps']:,} | {training['best_step']:,} | "
+            f"{training['flops']:.3g} | {training['seconds'] / 60:.0f} | {training['tokens_per_second']:,.0f} | "
+            f"{training['peak_memory_bytes'] / 1e9:.2f} |"
+        )
+    head = "| stage | tokens seen | epochs | steps | best step, kept | floating-point operations | minutes | tokens/s | peak memory, GB |"
+    return "\n".join([head, "|---" + "|---:" * 8 + "|", *rows])
+
+
+def card(runs: list[Path], corpus: Path) -> str:
     """The model card."""
-    record, leakage = read(run / "run.json"), read(corpus / "leakage.json")
-    training, base = record["training"], record["base_model"]
+    record, leakage = read(runs[-1] / "run.json"), read(corpus / "leakage.json")
+    base = record["base_model"]
+    curves = "\n\n".join(f"Stage {number}:\n\n{curve(run)}" for number, run in enumerate(runs, 1))
     found = {split: {k: leakage[split][k] for k in ("rows", "line", "substring", "across", "near")} for split in ("dev", "test")}
     return f"""# weitiao built-in base model
 
 A Qwen2-architecture language model of {base["parameters"]:,} parameters ({base["dtype"]}), trained from scratch by this project's own
-self-supervised objective (`recipes/builtin_base.yaml`) on freely licensed, mostly Chinese text about software. It exists so that the whole
-path of fine-tuning can be run, tested and measured offline on a laptop. It is far too small for anything else: it knows little, and what it
-writes is not to be relied on.
+self-supervised objective (`recipes/builtin_base.yaml`, then `recipes/builtin_base_2.yaml`) on freely licensed, mostly Chinese text about
+software. It exists so that the whole path of fine-tuning can be run, tested and measured offline on a laptop. It is far too small for
+anything else: it knows little, and what it writes is not to be relied on.
 
-- Tokens seen: {training["tokens"]:,} in {training["epochs"]:.2f} epochs, {training["steps"]:,} steps; about
-  {training["flops"]:.3g} floating-point operations.
-- Time: {training["seconds"] / 60:.0f} minutes at {training["tokens_per_second"]:,.0f} tokens/s on
-  {record["hardware"]["cores"]} cores of {record["hardware"]["processor"]} (a machine shared with other work), peak memory
-  {training["peak_memory_bytes"] / 1e9:.2f} GB.
+- Machine: {record["hardware"]["cores"]} cores of {record["hardware"]["processor"]}, shared with other work.
 - Versions: {", ".join(f"{k} {v}" for k, v in record["versions"].items() if k != "platform")}.
-- Held-out text: the help pages of the built-in data's dev split and about 1 % of every other source; the weights of the best step
-  ({training["best_step"]:,}) are kept.
+- Held-out text: the help pages of the built-in data's dev split and about 1 % of every other source; the weights of the best step are
+  kept.
+- The first stage of the published weights was trained before the parts from Traditional Chinese packages (`…-zh-tw`, converted with OpenCC)
+  were added to the text; `make builtin-base` trains both stages on all of it.
 - The chat tokens `<|im_start|>` and `<|im_end|>` do not occur in the text; after the training their rows were set to that of
   `<|endoftext|>` ({END_SCALE} times for `<|im_end|>`), see `tools/builtin_publish.py`.
 - Licence of the weights: Apache-2.0, as the project; the texts' own licences are below and in NOTICE. The texts are not included.
 
+## Stages
+
+{stages(runs)}
+
 ## Held-out loss over training
 
-{curve(run)}
+{curves}
 
 ## No page of the dev and test splits is in the training text
 
@@ -108,8 +125,9 @@ def give_chat_tokens_a_start(path: Path) -> None:
     save_file(weights, path / "model.safetensors", metadata={"format": "pt"})
 
 
-def main(run: Path, out: Path) -> None:
-    """Copy the model and write README.md, sources.json and leakage.json beside it."""
+def main(runs: list[Path], out: Path) -> None:
+    """Copy the last stage's model and write README.md, sources.json and leakage.json beside it."""
+    run = runs[-1]
     size = (run / "model" / "model.safetensors").stat().st_size
     if size > LARGEST_BYTES:
         sys.exit(f"{size:,} bytes of weights, at most {LARGEST_BYTES:,}")
@@ -122,10 +140,10 @@ def main(run: Path, out: Path) -> None:
     give_chat_tokens_a_start(out)
     for name in ("sources.json", "leakage.json"):
         shutil.copyfile(corpus / name, out / name)
-    (out / "README.md").write_text(card(run, corpus), encoding="utf-8")
+    (out / "README.md").write_text(card(runs, corpus), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 3:
+    if len(sys.argv) < 3:
         sys.exit(__doc__)
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main([Path(name) for name in sys.argv[1:-1]], Path(sys.argv[-1]))

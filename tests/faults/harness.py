@@ -122,6 +122,7 @@ def child(work: Callable[[], object], after_fork: Callable[[int], None] | None =
             code = 130
         except (WeitiaoError, OSError) as error:
             code = error.exit_code if isinstance(error, WeitiaoError) else 1
+            print(f"[{os.getpid()}] {type(error).__name__}: {error}", file=sys.stderr)  # pytest shows it where a test fails
         except BaseException:
             import traceback
 
@@ -263,7 +264,8 @@ def save_windows(scene: Scene, kind: str, name: str) -> list[int]:
         finetune(scene.config(kind, name))
         path.write_text(json.dumps(inside))
 
-    assert child(with_disk(disk, run)) == 0
+    code = child(with_disk(disk, run))
+    assert code == 0, code
     return json.loads(path.read_text())
 
 
@@ -281,12 +283,12 @@ class Volatile(Counting):
     ``draw`` decides how much survives of each. Files that libraries wrote past the seam count as not synced until they are.
     """
 
-    def __init__(self, at: int, draw: random.Random) -> None:
+    def __init__(self, at: int, draw: random.Random, root: Path) -> None:
         super().__init__(at)
-        self.draw = draw
+        self.draw, self.root, self.born = draw, root, time.time_ns()
         self.synced: dict[Path, int] = {}  # length of a file that is surely on the disk
         self.pending: list[tuple[str, Path, Path | None, Path | None]] = []  # (what, where, from, what stood there before)
-        self.trash = Path(tempfile.mkdtemp(prefix="weitiao-trash-"))
+        self.trash = Path(tempfile.mkdtemp(prefix="trash-", dir=root.parent))
 
     def sync(self, file):
         super().sync(file)
@@ -347,17 +349,12 @@ class Volatile(Counting):
                     if how == "zero":
                         file.truncate(size)
 
-    root: Path = Path()
-    born: int = 0
-
 
 def powered(scene: Scene, at: int, draw: random.Random, work: Callable[[], object]) -> Callable[[], object]:
     """``work`` on a disk whose power fails at a call."""
 
     def run() -> object:
-        disk = Volatile(at, draw)
-        disk.root, disk.born = scene.folder / "runs", time.time_ns()
-        storage.disk = disk
+        storage.disk = Volatile(at, draw, scene.folder / "runs")
         return work()
 
     return run
