@@ -7,7 +7,7 @@ import pytest
 from weitiao import finetune, load_config
 
 ROOT = Path(__file__).parent.parent
-NEEDS_ITS_CORPUS = {"builtin_base.yaml"}  # `make builtin-base` runs it; its configuration is checked in test_config
+NEEDS_ITS_CORPUS = {"builtin_base.yaml", "builtin_base_2.yaml"}  # `make builtin-base` runs them; test_config checks the configurations
 NEEDS_A_HUB = {"fudan_news_qwen2_1_5b.yaml"}  # tests/hub/test_fudan_recipe.py serves one
 RECIPES = sorted([*ROOT.glob("recipes/*.yaml"), *ROOT.glob("weitiao/builtin/*.yaml")])
 

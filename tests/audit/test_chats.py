@@ -2,6 +2,7 @@
 
 from planted import clean_texts
 
+from weitiao.audit import accounts
 from weitiao.audit.checks import run_checks
 from weitiao.audit.findings import AuditInput
 from weitiao.data.chats import Chat
@@ -64,6 +65,15 @@ def test_what_the_assistant_says_is_looked_at_too() -> None:
     call = {"tool_calls": [{"type": "function", "function": {"name": "call", "arguments": {"phone": "13912345678"}}}]}
     found = audited([*CLEAN, (TEXTS[80], "", "", call)])
     assert list(found) == ["personal_phone"]  # an answer that calls a tool says something
+
+
+def test_shortened_chats_lose_turns_first() -> None:
+    ledger = {
+        "files": [{"path": "a.jsonl", "split": "train", "shortened_rows": [{"line": 1, "tokens_before": 50, "tokens_after": 40}]}],
+        "totals": {"used": 10},
+    }
+    data = AuditInput({"train": [chat("train", 1, *CLEAN[0])], "validation": [], "test": []}, (), [], ledger, ())
+    assert "10 tokens of their oldest turns and documents are left out, 20% of these rows" in accounts.shortened_rows(data).message.en
 
 
 def test_rows_know_what_is_asked_and_answered() -> None:

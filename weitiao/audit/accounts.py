@@ -44,14 +44,17 @@ def shortened_rows(data: AuditInput) -> Finding | None:
     if not rows:
         return None
     n, total = len(rows), data.ledger["totals"]["used"]
+    what = Words("正文", "documents")
+    if any(item.is_chat for item in data.items):
+        what = Words("最早的几轮和正文", "oldest turns and documents")
     before = sum(row["tokens_before"] for _, row in rows)
     lost = before - sum(row["tokens_after"] for _, row in rows)
     return Finding(
         graded(n, total, 0.05),
         n,
         Words(
-            f"{n} 行（{share(n, total)}）的正文太长，共截去 {lost:,} 个词元，是这些行的 {share(lost, before)}；指令、选项和答案没有动",
-            f"{n} rows ({share(n, total)}) are too long: {lost:,} tokens of their documents are left out, {share(lost, before)} of these "
+            f"{n} 行（{share(n, total)}）太长，{what.zh}共截去 {lost:,} 个词元，是这些行的 {share(lost, before)}；指令、选项和答案没有动",
+            f"{n} rows ({share(n, total)}) are too long: {lost:,} tokens of their {what.en} are left out, {share(lost, before)} of these "
             "rows; instruction, options and answer are whole",
         ),
         Words(

@@ -1,6 +1,7 @@
 """The usable rows of all files: what they say lies in a temporary file, what dividing them needs in a few compact columns.
 
-So the memory of reading is about 50 bytes a row, whatever its length (dividing rows by seed holds some 400 bytes a row for a moment).
+So the memory of reading is about 50 bytes a row, whatever its length (dividing rows by seed holds some 400 bytes a row for a moment,
+and looking for near-duplicates the text itself).
 """
 
 import json
