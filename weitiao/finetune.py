@@ -18,9 +18,9 @@ from weitiao.model.heads import has_score_head, is_tied
 from weitiao.progress import Reporter
 from weitiao.report.build import build_report
 from weitiao.report.card import build_model_card
-from weitiao.resume import check_existing, identity, open_run, save_point
+from weitiao.resume import check_existing, identity, open_run, save_point, without_report
 from weitiao.run import Run, hardware
-from weitiao.saves import Saves
+from weitiao.saves import Saves, clear
 from weitiao.training import train_model
 from weitiao.workshop import Workshop
 
@@ -37,6 +37,8 @@ def finetune(config: RunConfig, reporter: Reporter | None = None, *, fresh: bool
     """
     reporter = reporter or Reporter(quiet=True)
     if not fresh:
+        if (run := without_report(config)) is not None:
+            return complete(run)
         check_existing(config, allow_changes)
     work = Workshop(config, reporter)
     with recorded(open_run(work, fresh, allow_changes)) as run:
@@ -51,9 +53,15 @@ def finetune(config: RunConfig, reporter: Reporter | None = None, *, fresh: bool
         after = judge(run, work, model, "after")
         write_comparison(run, after, before, baselines)
         run.timed("after")
-    saves.clear(run.record["training"]["best_step"])
-    build_model_card(run.path, config.report.language or current())
-    build_report(run.path, config.report.language or current())
+    return complete(run)
+
+
+def complete(run: Run) -> Run:
+    """What follows the end of a run: only its best checkpoint is kept, and the model card and the report are made from its folder."""
+    clear(run.path / "checkpoints", run.record["training"]["best_step"])
+    language = run.config.report.language or current()
+    build_model_card(run.path, language)
+    build_report(run.path, language)
     return run
 
 

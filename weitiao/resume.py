@@ -26,6 +26,15 @@ def existing_run(config: RunConfig) -> Path | None:
     return path if storage.exists(path) else None
 
 
+def without_report(config: RunConfig) -> Run | None:
+    """The named run if it is finished and only its report is missing, because the process ended in between."""
+    path = existing_run(config)
+    if path is None or not (path / "run.json").is_file() or (path / "report.html").is_file():
+        return None
+    run = Run.open(path)
+    return run if run.record["state"] == "finished" else None
+
+
 def check_existing(config: RunConfig, allow_changes: bool) -> None:
     """Raise ConfigError, before any work is done, where the named run exists and must not be gone on with."""
     path = existing_run(config)

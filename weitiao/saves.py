@@ -2,6 +2,7 @@
 
 import errno
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, perf_counter
@@ -94,7 +95,7 @@ class Saves:
 
     def newest(self) -> SavePoint | None:
         """The newest checkpoint that is whole and whose best weights are whole. Damaged ones are reported and passed over."""
-        for folder in reversed(self._folders()):
+        for folder in reversed(checkpoint_folders(self.folder)):
             try:
                 point = self._open(folder)
             except DamagedError as error:
@@ -105,10 +106,6 @@ class Saves:
             if point is not None:
                 return point
         return None
-
-    def clear(self, best_step: int) -> None:
-        """The run is finished: remove all checkpoints but the best one."""
-        self._remove({self._path(best_step)})
 
     def _open(self, folder: Path) -> SavePoint | None:
         """A verified checkpoint; None where it holds weights only. Raises DamagedError."""
@@ -132,7 +129,7 @@ class Saves:
             storage.verify_folder(folder)
         except (OSError, DamagedError) as error:
             cause = system_cause(error) if isinstance(error, OSError) else str(error)
-            whole = [path.name for path in self._folders() if path != folder]
+            whole = [path.name for path in checkpoint_folders(self.folder) if path != folder]
             stays = t(f"；仍可从 {whole[-1]} 继续", f"; {whole[-1]} stays") if whole else ""
             failed = t(f"检查点 {folder.name} 没有写成：{cause}", f"checkpoint {folder.name} was not written: {cause}")
             self.reporter.say(failed + stays)
@@ -144,7 +141,7 @@ class Saves:
     def _tidy(self, best: Best) -> None:
         """Remove all but the newest ``keep`` that training can go on from, their best weights, and the best so far."""
         keep, resumable = {self._path(best.step)}, 0
-        for folder in reversed(self._folders()):
+        for folder in reversed(checkpoint_folders(self.folder)):
             try:
                 position = checkpoint.read_position(folder)
             except DamagedError:
@@ -155,17 +152,26 @@ class Saves:
         self._remove(keep)
 
     def _remove(self, keep: set[Path]) -> None:
-        for folder in self._folders():
+        for folder in checkpoint_folders(self.folder):
             if folder not in keep:
                 try:
                     storage.disk.remove_folder(folder)
                 except OSError as error:
                     self.reporter.say(t(f"{folder} 删不掉：{system_cause(error)}", f"{folder} cannot be removed: {system_cause(error)}"))
 
-    def _folders(self) -> list[Path]:
-        """The checkpoints by step, the oldest first."""
-        found = [path for path in self.folder.glob("step-*") if path.name[5:].isdecimal() and path.is_dir()]
-        return sorted(found, key=lambda path: int(path.name[5:]))
-
     def _path(self, step: int) -> Path:
         return self.folder / f"step-{step}"
+
+
+def checkpoint_folders(folder: Path) -> list[Path]:
+    """The checkpoints in a folder by step, the oldest first."""
+    found = [path for path in folder.glob("step-*") if path.name[5:].isdecimal() and path.is_dir()]
+    return sorted(found, key=lambda path: int(path.name[5:]))
+
+
+def clear(folder: Path, best_step: int) -> None:
+    """The run is finished: remove all checkpoints but the best one. What cannot be removed is left: the result does not depend on it."""
+    for path in checkpoint_folders(folder):
+        if path.name != f"step-{best_step}":
+            with suppress(OSError):
+                storage.disk.remove_folder(path)

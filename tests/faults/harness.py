@@ -106,6 +106,10 @@ def result(run: Path) -> dict:
     }
 
 
+BROKEN_FORK = 99
+"""torch's thread pool does not always survive a fork (no run of a user is forked): such an attempt is made again."""
+
+
 def child(work: Callable[[], object], after_fork: Callable[[int], None] | None = None) -> int:
     """Run ``work`` in a forked process and return how it ended: 0, 1 (an error of ours or of the system), 130, −9 (killed) … A defect ends
     with 70 and its traceback. ``after_fork`` gets the child's process id in the parent."""
@@ -121,6 +125,8 @@ def child(work: Callable[[], object], after_fork: Callable[[int], None] | None =
         except KeyboardInterrupt:
             code = 130
         except (WeitiaoError, OSError) as error:
+            if "Invalid thread pool" in str(error):
+                os._exit(BROKEN_FORK)
             code = error.exit_code if isinstance(error, WeitiaoError) else 1
             print(f"[{os.getpid()}] {type(error).__name__}: {error}", file=sys.stderr)  # pytest shows it where a test fails
         except BaseException:
@@ -132,7 +138,8 @@ def child(work: Callable[[], object], after_fork: Callable[[int], None] | None =
     if after_fork:
         after_fork(pid)
     _, status = os.waitpid(pid, 0)
-    return os.waitstatus_to_exitcode(status)
+    code = os.waitstatus_to_exitcode(status)
+    return child(work, after_fork) if code == BROKEN_FORK else code
 
 
 def kill_after(seconds: float, number: int = signal.SIGKILL) -> Callable[[int], None]:

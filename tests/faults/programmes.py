@@ -66,9 +66,15 @@ def compare(tally: Tally, scene: Scene, kind: str, name: str, what: str, may_dif
     shutil.rmtree(scene.folder / "runs" / name)
 
 
+def is_complete(run: Path) -> bool:
+    """Whether a run is finished and has its report: nothing is left to go on with."""
+    state = run / "run.json"
+    return state.is_file() and '"state": "finished"' in state.read_text() and (run / "report.html").is_file()
+
+
 def go_on(tally: Tally, scene: Scene, kind: str, name: str, what: str) -> None:
     """Run until finished, without further faults, and compare."""
-    code = child(lambda: finetune(scene.config(kind, name)))
+    code = 0 if is_complete(scene.folder / "runs" / name) else child(lambda: finetune(scene.config(kind, name)))
     if code:
         tally.failures.append(f"{what}: going on ended with {code}")
     else:
@@ -107,18 +113,12 @@ def kill(scene: Scene, faults: int, seed: int) -> Tally:
                 break
             tally.faults += 1
             tally.note("inside a save" if history[-1].startswith("call") else "at a random time")
-            state = scene.folder / "runs" / name / "run.json"
-            if state.is_file() and '"state": "finished"' in state.read_text():
+            if is_complete(scene.folder / "runs" / name):
                 tally.note("after it had finished")
                 break
-        finished = scene.folder / "runs" / name / "run.json"
-        if finished.is_file() and '"state": "finished"' in finished.read_text():
-            wanted = {path.name for path in (scene.folder / "runs" / name / "checkpoints").glob("step-*")}
-            if scene.reference(kind)["checkpoints"] != sorted(wanted):
-                shutil.rmtree(scene.folder / "runs" / name)  # killed between its end and the removal of checkpoints: nothing to compare
-                continue
+        if code == 0:
             compare(tally, scene, kind, name, f"{kind} {history}")
-        else:
+        elif code == -signal.SIGKILL:
             go_on(tally, scene, kind, name, f"{kind} {history}")
     return tally
 
@@ -139,9 +139,7 @@ def disk_errors(scene: Scene, faults: int, seed: int) -> Tally:
                 ended = child(with_disk(Failing(at, code), lambda: finetune(scene.config(kind, name))))  # noqa: B023
                 tally.faults += 1
                 tally.note(f"ended with {ended}")
-                state = scene.folder / "runs" / name / "run.json"
-                finished = state.is_file() and '"state": "finished"' in state.read_text()
-                if ended == 0 or finished:
+                if ended == 0 or is_complete(scene.folder / "runs" / name):
                     # A checkpoint that could not be removed, or written after the last step, was reported; no number depends on it.
                     compare(tally, scene, kind, name, what, {"checkpoints", "best"})
                 elif ended in (1, 2):
