@@ -54,7 +54,7 @@ def train_model(run: Run, work: Workshop, model: nn.Module, saves: Saves, start:
             better = False
             if done % every == 0 or done == plan.num_steps:
                 better = validate_and_offer(run, work, model, step, best)
-            if saves.due(done) or (stop.made and done < plan.num_steps):
+            if saves.due(done) or stop.made:
                 saves.save(done, model, optimizer, best, clock, storage.synced_length(run.path / METRICS))
             elif better:
                 saves.save_best(best)

@@ -171,8 +171,8 @@ def languages(data: AuditInput) -> Finding | None:
         "notice",
         len(found),
         Words(
-            f"{share(most, total)} 的行是{name.zh}，另有 {len(found)} 行不是",
-            f"{share(most, total)} of the rows are in {name.en}; {len(found)} are not",
+            f"{most} 行是{name.zh}，另有 {len(found)} 行不是",
+            f"{most} rows are in {name.en}, {len(found)} are not",
         ),
         Words("如果不是有意的，检查是不是混进了别的数据", "where that is not meant, check whether other data got in"),
         places(found),
