@@ -408,3 +408,19 @@ def test_a_folder_that_is_not_its_manifest(tmp_path, spoil):
     spoil(folder)
     with pytest.raises(DamagedError):
         storage.verify_folder(folder)
+
+
+def test_a_run_that_ended_before_its_report_gets_it(config, monkeypatch):
+    whole = finetune(config.model_copy(update={"name": "whole"})).path
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.modules["weitiao.finetune"], "complete", lambda _: (_ for _ in ()).throw(_Cut("cut")))
+        with pytest.raises(_Cut):
+            finetune(config)
+    run = Path(config.runs) / "r"
+    (run / "checkpoints" / ".lock").write_bytes(b"")  # as a killed process leaves it
+    assert not (run / "report.html").exists()
+    before = (run / "model" / "adapter_model.safetensors").stat().st_mtime_ns
+    assert finetune(config).record["state"] == "finished"
+    assert (run / "report.html").is_file()
+    assert (run / "model" / "adapter_model.safetensors").stat().st_mtime_ns == before
+    assert [p.name for p in (run / "checkpoints").iterdir()] == [p.name for p in (whole / "checkpoints").iterdir()]

@@ -38,7 +38,8 @@ def finetune(config: RunConfig, reporter: Reporter | None = None, *, fresh: bool
     reporter = reporter or Reporter(quiet=True)
     if not fresh:
         if (run := without_report(config)) is not None:
-            return complete(run)
+            complete(run.locked()).unlock()
+            return run
         check_existing(config, allow_changes)
     work = Workshop(config, reporter)
     with recorded(open_run(work, fresh, allow_changes)) as run:
