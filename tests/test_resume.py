@@ -252,7 +252,10 @@ def test_a_folder_that_is_no_run_is_left_alone(config):
     (folder / "mine.txt").write_text("mine")
     with pytest.raises(ConfigError, match="no run folder"):
         finetune(config)
+    with pytest.raises(DataError, match="not a run folder"):
+        finetune(config, fresh=True)
     assert [p.name for p in folder.iterdir()] == ["mine.txt"]
+    assert [p.name for p in folder.parent.iterdir()] == ["r"]
 
 
 def test_two_processes_do_not_share_a_folder(config, monkeypatch):
@@ -296,9 +299,11 @@ def test_a_signal_lets_the_step_end_and_saves(config, monkeypatch, number):
                 yield step
 
         patch.setattr(training, "train", train)
+        heard = _Heard()
         with pytest.raises(KeyboardInterrupt):
-            finetune(config)
+            finetune(config, heard)
     run = Path(config.runs) / "r"
+    assert f"stopped after step 3, saved; to go on: weitiao train --resume {run}" in heard.said
     assert json.loads((run / "run.json").read_text())["state"] == "interrupted"
     assert (run / "checkpoints" / "step-3" / "moments.safetensors").is_file()
     finetune(config)

@@ -145,9 +145,9 @@ def _refuse(path: Path, cause: str, changes: list[str]) -> None:
 
 
 def put_aside(path: Path, work: Workshop) -> None:
-    """Rename a former run's folder, which nothing may be writing to, so that a new one can have its name."""
-    if (path / "run.json").is_file():
-        Run.open(path).locked().unlock()
+    """Rename a former run's folder, which nothing may be writing to, so that a new one can have its name. Raises DataError where it is no
+    run's: it is somebody's own."""
+    Run.open(path).locked().unlock()
     stamp = f"{datetime.now(timezone.utc):%Y%m%d-%H%M%S}"
     for number in range(1, 100):
         aside = path.with_name(f"{path.name}.former-{stamp}" + (f"-{number}" if number > 1 else ""))

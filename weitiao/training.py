@@ -54,11 +54,19 @@ def train_model(run: Run, work: Workshop, model: nn.Module, saves: Saves, start:
             better = False
             if done % every == 0 or done == plan.num_steps:
                 better = validate_and_offer(run, work, model, step, best)
+            saved = False
             if saves.due(done) or stop.made:
-                saves.save(done, model, optimizer, best, clock, storage.synced_length(run.path / METRICS))
+                saved = saves.save(done, model, optimizer, best, clock, storage.synced_length(run.path / METRICS))
             elif better:
                 saves.save_best(best)
             if stop.made:
+                if saved:
+                    work.reporter.say(
+                        t(
+                            f"在第 {done} 步之后停下，已保存；继续：weitiao train --resume {run.path}",
+                            f"stopped after step {done}, saved; to go on: weitiao train --resume {run.path}",
+                        )
+                    )
                 raise KeyboardInterrupt
             clock.resume()
             if is_over():
