@@ -39,9 +39,14 @@ def test_no_dev_or_test_row_was_found_in_its_text_and_the_check_can_find() -> No
     assert planted["edited_found"] == planted["edited"] > 0
 
 
-def test_every_source_names_its_licence_and_notice_names_every_licence() -> None:
+def test_every_source_names_its_licence_and_notice_names_every_package() -> None:
     sources = json.loads((BUILTIN_FOLDER / "sources.json").read_text(encoding="utf-8"))
     notice = (Path(__file__).parent.parent / "NOTICE").read_text(encoding="utf-8")
+    rows = {cells[1].strip(): cells for line in notice.splitlines() if line.startswith("| ") and len(cells := line.split("|")) == 5}
     assert sources
-    for source in sources:
-        assert source["licence"].split(" ")[0].removesuffix(",") in notice, source
+    for licence in {source["licence"] for source in sources}:
+        own = [source for source in sources if source["licence"] == licence]
+        _, _, characters, packages, _ = rows[licence]
+        assert int(characters.replace(",", "")) == sum(source["train_characters"] for source in own), licence
+        assert all(source["package"] in packages for source in own), licence
+    assert f"{sum(source['train_characters'] for source in sources):,} characters in all" in notice.replace("\n", " ")
