@@ -6,13 +6,13 @@ from weitiao.audit.checks import findings_text, require_known, stopping
 from weitiao.config import RunConfig
 from weitiao.data.ledger import describe_reason
 from weitiao.data.render import ChatEncoder
-from weitiao.data.rows import SPLITS
 from weitiao.hub.resolve import localise
 from weitiao.language import t
 from weitiao.model.load import find_model
 from weitiao.model.plain_tokenizer import PlainTokenizer
 from weitiao.prepare import audit, prepare
 from weitiao.progress import Reporter
+from weitiao.records import SPLITS
 
 MOST_ROWS, MOST_CHARACTERS = 3, 2000
 

@@ -14,10 +14,9 @@ from weitiao.data.balance import balanced_weights, oversampled
 from weitiao.data.examples import Dataset, describe_lengths, label_counts, load_dataset
 from weitiao.data.ledger import Ledger
 from weitiao.data.render import ChatEncoder
-from weitiao.data.rows import SPLITS
 from weitiao.errors import DataError
 from weitiao.language import t
-from weitiao.records import Encoded, Example, Passage, SplitName
+from weitiao.records import SPLITS, Encoded, Example, Passage, SplitName
 from weitiao.tasks.classification import Classification, Prompt
 from weitiao.tasks.generation import encode_chats
 from weitiao.tasks.text import encode_blocks, encode_documents

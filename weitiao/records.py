@@ -8,6 +8,7 @@ if TYPE_CHECKING:  # `weitiao --help` and `weitiao check` must not import torch
     import torch
 
 SplitName = Literal["train", "validation", "test"]
+SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 Role = Literal["system", "user", "assistant", "tool"]
 
 

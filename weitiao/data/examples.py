@@ -12,14 +12,14 @@ from weitiao.data.chats import Tags, read_chat
 from weitiao.data.columns import Columns, parse_candidates, parse_label
 from weitiao.data.ledger import Ledger
 from weitiao.data.read import BadRow, check_file, encoding_of, read_rows
-from weitiao.data.rows import SPLITS, Content, Examples, Rows, digest
+from weitiao.data.rows import Content, Examples, Rows, digest
 from weitiao.data.shapes import Layout, find_layout
 from weitiao.data.similar import group_names, repeats
 from weitiao.data.sources import BUILTIN_DATA, Source, find_sources, source_of
 from weitiao.data.split import normalised, split_rows
 from weitiao.errors import DataError
 from weitiao.language import t
-from weitiao.records import Example, Message, Row, SplitName
+from weitiao.records import SPLITS, Example, Message, Row, SplitName
 from weitiao.tasks.classification import Classification
 
 _SPLIT_NAMES: Mapping[str, SplitName] = {

@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from weitiao.data.read import FORMATS
-from weitiao.data.split import ORDER
 from weitiao.errors import DataError
 from weitiao.language import t
-from weitiao.records import SplitName
+from weitiao.records import SPLITS, SplitName
 
 FILE_NAMES: dict[str, SplitName] = {
     "train": "train",
@@ -54,7 +53,7 @@ def split_files(folder: Path) -> dict[SplitName, tuple[Path, ...]]:
         listed = ", ".join([*names, *others][:5]) or t("（没有）", "(none)")
         cause = t(f"文件夹里没有 train 文件；数据文件：{listed}", f"no train file in this folder; its data files: {listed}")
         raise DataError(str(folder), cause, t("直接指定训练文件", "name the training file itself"))
-    return {split: tuple(next(iter(found[split].values()))) for split in ORDER if split in found}
+    return {split: tuple(next(iter(found[split].values()))) for split in SPLITS if split in found}
 
 
 def _check_one(folder: Path, split: SplitName, files: dict[str, list[Path]]) -> None:

@@ -14,11 +14,10 @@ from typing import Any, overload
 
 from weitiao.data.chats import Chat
 from weitiao.data.split import normalised
-from weitiao.records import Example, Message, SplitName, said
+from weitiao.records import SPLITS, Example, Message, SplitName, said
 
 IN_MEMORY_BYTES = 64 << 20
 """Up to here the temporary file is no file at all."""
-SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 _NO_SPLIT, _LEFT_OUT = -1, -2
 _DIGEST_BYTES = 16
 

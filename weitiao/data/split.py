@@ -12,9 +12,8 @@ from functools import lru_cache
 
 from weitiao.errors import DataError
 from weitiao.language import t
-from weitiao.records import SplitName
+from weitiao.records import SPLITS, SplitName
 
-ORDER: tuple[SplitName, ...] = ("train", "validation", "test")
 COVERED_GROUPS = 3
 """From this many groups on, a label occurs in every split."""
 
@@ -50,15 +49,15 @@ def split_rows(labels: Sequence[str], groups: Sequence[str], shares: Mapping[Spl
 
 
 def _checked(shares: Mapping[SplitName, float]) -> dict[SplitName, float]:
-    """The splits with a share, in the order of :data:`ORDER`."""
+    """The splits with a share, in the order of ``SPLITS``."""
     for name, share in shares.items():
-        if name not in ORDER or not math.isfinite(share) or share < 0:
+        if name not in SPLITS or not math.isfinite(share) or share < 0:
             raise DataError(
                 f"data.{name}_share",
                 t(f"{share} 不是可用的份额", f"{share} is not a share"),
                 t("给 train、validation、test 各一个不小于 0 的数", "give train, validation and test a number of 0 or more each"),
             )
-    active = {name: shares[name] for name in ORDER if shares.get(name, 0) > 0}
+    active = {name: shares[name] for name in SPLITS if shares.get(name, 0) > 0}
     if not active:
         cause = t("所有份额都是 0", "every share is 0")
         raise DataError("data.validation_share", cause, t("至少给一个大于 0 的份额", "give at least one share above 0"))

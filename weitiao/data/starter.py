@@ -15,10 +15,10 @@ from weitiao.data.folder import split_files
 from weitiao.data.ledger import describe_reason
 from weitiao.data.read import TEXT_FORMATS, BadRow, data_format, detect_encoding, read_rows
 from weitiao.data.shapes import Layout, find_layout, shape_named
-from weitiao.data.split import ORDER, normalised
+from weitiao.data.split import normalised
 from weitiao.errors import DataError
 from weitiao.language import Language, t, use
-from weitiao.records import Row, SplitName
+from weitiao.records import SPLITS, Row, SplitName
 
 SAMPLE_ROWS = 200
 CHINESE = re.compile("[\u4e00-\u9fff]")
@@ -151,7 +151,7 @@ def _config(path: Path, files: Mapping[SplitName, Sequence[Path]], look: _Look) 
     given = (
         [f"  train: {yaml_scalar(str(path))}"] if sharded else [f"  {split}: {yaml_scalar(str(one))}" for split, (one, *_) in files.items()]
     )
-    absent = [split for split in ORDER if split not in files]
+    absent = [split for split in SPLITS if split not in files]
     columns = look.columns.as_dict()
     pairs = ", ".join(f"{use_as}: {yaml_scalar(name)}" for use_as, name in columns.items() if name is not None)
     check = t("  # 按内容猜的，请核对：", "  # a guess by content, check it: ") + look.guessed if look.guessed else ""

@@ -15,8 +15,7 @@ from weitiao.hub.names import PREFIXES, TITLES, Hub, HubName, Kind, data_name, m
 from weitiao.language import t
 from weitiao.model.load import check_folder
 from weitiao.progress import Reporter
-
-SPLITS = ("train", "validation", "test")
+from weitiao.records import SPLITS
 
 
 @dataclass(frozen=True, slots=True)
