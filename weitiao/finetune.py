@@ -51,7 +51,7 @@ def finetune(config: RunConfig, reporter: Reporter | None = None, *, fresh: bool
         record_model(run, work, model)
         train_model(run, work, model, saves, start)
         publish(run, work, model)
-        after = judge(run, work, model, "after")
+        after = judge(run, work, model, "after") if config.evaluate.after else None
         write_comparison(run, after, before, baselines)
         run.timed("after")
     return complete(run)
