@@ -36,6 +36,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("check", "inference", "demo", "saves", "workshop"),
     ("resume", "training"),
     ("finetune",),
+    ("decide",),
     ("commands",),
     ("cli",),
     ("__main__",),

@@ -3,10 +3,12 @@ again, an interrupted one is gone on with: a run's name holds a hash of its sett
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -68,36 +70,54 @@ def member(config: RunConfig, folder: Path, label: str, title: str, **role: Any)
     return Member(settled, title, role)
 
 
-def start(*words: str) -> subprocess.Popen[bytes]:
-    """A command of this program in a process of its own; what it reports goes to our standard error."""
-    return subprocess.Popen([sys.executable, "-m", "weitiao", "--lang", current(), *words, "--json"], stdout=subprocess.PIPE)
+class Job:
+    """A command of this program in a process of its own; what it reports goes to our standard error. ``gpu`` is the only one it sees."""
+
+    def __init__(self, words: Sequence[str], gpu: int | None = None) -> None:
+        self._out = tempfile.TemporaryFile()  # noqa: SIM115 - a pipe could fill while nobody reads
+        surroundings = os.environ if gpu is None else os.environ | {"CUDA_VISIBLE_DEVICES": str(gpu)}
+        command = [sys.executable, "-m", "weitiao", "--lang", current(), *words, "--json"]
+        self.process = subprocess.Popen(command, stdout=self._out, env=surroundings)
+        self.asked_to_stop = False
+
+    def stop(self) -> None:
+        """Ask it to stop; a training saves first."""
+        self.asked_to_stop = True
+        self.process.terminate()
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """How it ended; None: it goes on. Raises KeyboardInterrupt where it was interrupted, but not by us."""
+        if self.process.poll() is None:
+            return None
+        if self.process.returncode == 130 and not self.asked_to_stop:
+            raise KeyboardInterrupt
+        self._out.seek(0)
+        lines = self._out.read().decode("utf-8").splitlines()
+        return Outcome(self.process.returncode, json.loads(lines[-1]) if lines else {})
 
 
-def finish(child: subprocess.Popen[bytes], watch: Watch | None = None) -> Outcome:
-    """Wait for a process. Interrupted, it is asked to stop, which it does after saving, before the interruption goes on."""
-    asked = False
+def finish(jobs: Sequence[Job], watch: Watch | None = None) -> list[Outcome]:
+    """Wait until all have ended. Interrupted, they are asked to stop before the interruption goes on."""
     try:
-        while True:
-            try:
-                out, _ = child.communicate(timeout=0.5 if watch and not asked else None)
-                break
-            except subprocess.TimeoutExpired:
-                if watch is not None and watch():
-                    asked = True
-                    child.terminate()
+        while any(job.outcome is None for job in jobs):
+            time.sleep(0.2)
+            if watch is not None and watch():
+                for job in jobs:
+                    if not job.asked_to_stop:
+                        job.stop()
     except BaseException:
-        child.terminate()
-        child.communicate()
+        for job in jobs:
+            job.stop()
+        for job in jobs:
+            job.process.wait()
         raise
-    lines = out.decode("utf-8").splitlines()
-    if child.returncode == 130 and not asked:
-        raise KeyboardInterrupt
-    return Outcome(child.returncode, json.loads(lines[-1]) if lines else {})
+    return [outcome for job in jobs if (outcome := job.outcome) is not None]
 
 
 def call(*words: str) -> dict[str, Any]:
     """Run a command to its end and return what it printed. Raises UserError or RunError with its message where it fails."""
-    outcome = finish(start(*words))
+    (outcome,) = finish([Job(words)])
     if outcome.code == UserError.exit_code:
         error = outcome.value.get("error", {})
         raise UserError(str(error.get("where", words[0])), str(error.get("cause", outcome.message)), str(error.get("remedy", "--help")))
@@ -106,19 +126,37 @@ def call(*words: str) -> dict[str, Any]:
     return outcome.value
 
 
+def start(one: Member, quiet: bool, gpu: int | None = None) -> Job:
+    """Begin the member's run, or go on with it."""
+    path = Path(one.config.runs).parent / "configs" / f"{one.config.name}.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    storage.write_text(path, one.config.as_yaml())
+    return Job(("train", str(path), *(["-q"] if quiet else [])), gpu)
+
+
 def train(one: Member, quiet: bool, watch: Watch | None = None) -> Outcome:
     """Make the member's run, unless it is finished already. The machine's energy is booked in it where it can be read."""
     if one.run is not None:
         return Outcome(0, {"run": str(one.path)})
-    path = Path(one.config.runs).parent / "configs" / f"{one.config.name}.yaml"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    storage.write_text(path, one.config.as_yaml())
     before, began = energy_joules(), time.monotonic()
-    outcome = finish(start("train", str(path), *(["-q"] if quiet else [])), watch)
+    (outcome,) = finish([start(one, quiet)], watch)
     spent = energy_joules()
     if one.run is not None and before is not None and spent is not None and spent >= before:
-        one.run.update(energy={"joules": spent - before, "seconds": time.monotonic() - began, "of": "whole machine, whole run"})
+        one.run.update(energy={"joules": spent - before, "seconds": time.monotonic() - began})
     return outcome
+
+
+def train_all(members: Sequence[Member], quiet: bool, gpus: int) -> list[Outcome]:
+    """Make the runs one after the other, or on several GPUs side by side. Their energy is then not told apart."""
+    if gpus < 2:
+        return [train(one, quiet) for one in members]
+    outcomes: list[Outcome] = []
+    for first in range(0, len(members), gpus):
+        group = members[first : first + gpus]
+        jobs = {i: start(one, quiet, gpu=i) for i, one in enumerate(group) if one.run is None}
+        ended = dict(zip(jobs, finish(list(jobs.values())), strict=True))
+        outcomes += [ended.get(i, Outcome(0, {"run": str(one.path)})) for i, one in enumerate(group)]
+    return outcomes
 
 
 def energy_joules() -> float | None:

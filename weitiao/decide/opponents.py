@@ -1,5 +1,5 @@
-"""What every fine-tuned model has to beat, on the same test rows: the simple methods, the base model as it is (zero-shot), and the base model
-that is shown some training rows as earlier turns of the chat (few-shot; Brown et al. 2020, arXiv:2005.14165)."""
+"""What every fine-tuned model has to beat, on the same test rows: the simple methods, the base model as it is (zero-shot), and the base
+model that is shown some training rows as earlier turns of the chat (few-shot; Brown et al. 2020, arXiv:2005.14165)."""
 
 import random
 from collections.abc import Sequence
@@ -34,7 +34,14 @@ def judge_opponents(config: RunConfig, out: Path, reporter: Reporter) -> dict[st
     if work.data.dataset.splits["test"]:
         entries += _base_model(work, out)
     rows = {split: len(examples) for split, examples in work.data.dataset.splits.items()}
-    result = {"schema": 1, "task": config.task.kind, "base_model": base, "files": work.data.dataset.ledger.hashes, "rows": rows, "opponents": entries}
+    result = {
+        "schema": 1,
+        "task": config.task.kind,
+        "base_model": base,
+        "files": work.data.dataset.ledger.hashes,
+        "rows": rows,
+        "opponents": entries,
+    }
     storage.write_json(out / RESULT, result)
     return result
 
@@ -91,8 +98,8 @@ def _entry(work: Workshop, out: Path, name: str, title: dict[str, str], judged: 
 
 
 def choose_shots(prompts: Sequence[Prompt], labels: Sequence[str], most_tokens: int, seed: int) -> list[Example]:
-    """Training rows to show: of each label in turn a row drawn by ``seed`` among the shorter half of its rows, at least four rows, at most
-    MOST_SHOTS, as many as fit into ``most_tokens`` together, in random order."""
+    """Training rows to show: of each label in turn a row drawn by ``seed`` among the shorter half of its rows, one each but
+    four rows at least and MOST_SHOTS at most, as far as they fit into ``most_tokens`` together, in random order."""
     draw = random.Random(seed)
     waiting: dict[str, list[Prompt]] = {}
     for label in labels:
@@ -121,4 +128,3 @@ def with_shots(encoder: ChatEncoder, prompt: Prompt, shots: Sequence[Example], l
         if len(ids) + _ROOM_FOR_ANSWER <= longest:
             return Prompt(replace(prompt.example, prompt=(*system, *shown, user), meta={"shots": number}), ids, len(ids))
     return replace(prompt, example=replace(prompt.example, meta={"shots": 0}))
-

@@ -91,7 +91,5 @@ def compare_passages(passages: Sequence[Passage], before: np.ndarray, after: np.
             return np.asarray(bits[:, rows].sum(axis=1) / length[rows].sum())
 
         names = ("before", "after", "difference")
-        found[str(language)] = {
-            name: value.as_dict() for name, value in zip(names, bootstrap_many(rates, len(members), SEED), strict=True)
-        }
+        found[str(language)] = {name: value.as_dict() for name, value in zip(names, bootstrap_many(rates, len(members), SEED), strict=True)}
     return found

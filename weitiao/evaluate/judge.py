@@ -172,8 +172,8 @@ def judge_baselines(
         times = {"seconds": seconds, "fit_seconds": fit_seconds, "rows_per_second": len(test) / max(seconds - fit_seconds, 1e-6)}
         entries.append({"name": baseline.name, "title": {"zh": baseline.zh, "en": baseline.en}, "metrics": result["metrics"], **times})
         correct[baseline.name] = np.array([a == b for a, b in zip(answers, gold, strict=True)])
-        for row, answer in zip(predictions, answers, strict=True):
-            row[baseline.name] = answer
+        for row, given in zip(predictions, answers, strict=True):
+            row[baseline.name] = given
     return {"n": len(test), "baselines": entries}, correct, predictions
 
 
