@@ -16,7 +16,10 @@ def evaluate(
     run: RunFolder,
     data: Annotated[str | None, typer.Option("--data", help=t("带标签的数据文件", "a labelled data file"))] = None,
     save: Annotated[
-        bool, typer.Option("--save", help=t("存进运行文件夹，作为它在测试集上的结果", "keep it in the run folder as its result on the test rows"))
+        bool,
+        typer.Option(
+            "--save", help=t("存进运行文件夹，作为它在测试集上的结果", "keep it in the run folder as its result on the test rows")
+        ),
     ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
