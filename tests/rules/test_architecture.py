@@ -34,7 +34,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("model.checkpoint", "model.plain_tokenizer", "methods", "tasks", "audit"),
     ("model.result", "data.examples", "evaluate", "train", "report"),
     ("objectives", "course", "prepare", "summary"),
-    ("check", "inference", "demo", "saves", "workshop"),
+    ("check", "inference", "listing", "demo", "saves", "workshop"),
     ("resume", "training"),
     ("finetune",),
     ("decide",),
