@@ -20,7 +20,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from weitiao.config import ClassificationTask, DataConfig, ModelConfig
+from weitiao.config_data import DataConfig, ModelConfig
+from weitiao.config_tasks import ClassificationTask
 from weitiao.data.render import ChatEncoder
 from weitiao.model.load import find_model, load_tokenizer
 from weitiao.records import Example, Message

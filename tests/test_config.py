@@ -9,8 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weitiao import language
-from weitiao.config import ClassificationTask, FullMethod, LoraMethod, RunConfig, build_config, load_config, parse_yaml
+from weitiao.config import RunConfig, build_config, load_config, parse_yaml
 from weitiao.config_io import dump_yaml
+from weitiao.config_methods import FullMethod, LoraMethod
+from weitiao.config_tasks import ClassificationTask
 from weitiao.errors import ConfigError
 
 ROOT = Path(__file__).parent.parent

@@ -11,7 +11,7 @@ from commands import CHINESE, change_json, copied
 from safetensors.torch import load_file, save_file
 
 from weitiao import language
-from weitiao.config import ModelConfig
+from weitiao.config_data import ModelConfig
 from weitiao.data.render import ChatEncoder
 from weitiao.errors import ModelError
 from weitiao.model.load import (

@@ -5,7 +5,7 @@ import torch
 from tiny import STEADY, label_rows, load, plan, sft_rows, weights
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from weitiao.config import FullMethod, HeadMethod, LoraMethod
+from weitiao.config_methods import FullMethod, HeadMethod, LoraMethod
 from weitiao.errors import ConfigError
 from weitiao.methods import apply_method
 from weitiao.model.checkpoint import count_parameters, publish_model, restore, trained_weights

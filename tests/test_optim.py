@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from weitiao.config import OptimConfig
+from weitiao.config_training import OptimConfig
 from weitiao.optim import Optimizer, schedule
 
 STEADY = OptimConfig(schedule="constant", warmup_share=0.0, weight_decay=0.0)

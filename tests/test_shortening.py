@@ -8,8 +8,8 @@ import pytest
 from tiny import TEMPLATES, write_tokenizer
 from transformers import AutoTokenizer
 
-from weitiao.config import DataConfig, ModelConfig
-from weitiao.config_chats import GenerationTask
+from weitiao.config_data import DataConfig, ModelConfig
+from weitiao.config_tasks import GenerationTask
 from weitiao.data.render import ChatEncoder
 from weitiao.model.load import find_model, load_tokenizer
 from weitiao.records import Example, Message

@@ -4,7 +4,8 @@ import pytest
 import torch
 from tiny import STEADY, load, plan, sft_rows, weights
 
-from weitiao.config import LoraMethod, OptimConfig
+from weitiao.config_methods import LoraMethod
+from weitiao.config_training import OptimConfig
 from weitiao.data.batch import Plan
 from weitiao.errors import NonFiniteError, OutOfMemoryError
 from weitiao.methods import apply_method

@@ -11,7 +11,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from torch import nn
 from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
-from weitiao.config import OptimConfig
+from weitiao.config_training import OptimConfig
 from weitiao.data.batch import Plan
 from weitiao.data.render import CHATML
 from weitiao.records import Encoded

@@ -10,8 +10,8 @@ from typing import Any
 
 from torch import nn
 
-from weitiao.config import ClassificationTask, RunConfig
-from weitiao.config_chats import GenerationTask
+from weitiao.config import RunConfig
+from weitiao.config_tasks import ClassificationTask, GenerationTask
 from weitiao.data.columns import Columns, find_columns, parse_candidates
 from weitiao.data.examples import Dataset, load_dataset, load_split
 from weitiao.data.read import BadRow, read_rows

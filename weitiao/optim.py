@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from weitiao.config import OptimConfig
+from weitiao.config_training import OptimConfig
 
 
 def schedule(step: int, num_steps: int, config: OptimConfig) -> float:

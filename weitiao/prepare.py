@@ -8,8 +8,8 @@ from typing import Any
 
 from weitiao.audit.checks import run_checks
 from weitiao.audit.findings import AuditInput
-from weitiao.config import RunConfig, TextTask
-from weitiao.config_chats import GenerationTask
+from weitiao.config import RunConfig
+from weitiao.config_tasks import GenerationTask, TextTask
 from weitiao.data.balance import balanced_weights, oversampled
 from weitiao.data.examples import Dataset, describe_lengths, label_counts, load_dataset
 from weitiao.data.ledger import Ledger

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from weitiao import storage
-from weitiao.config import CheckpointConfig
+from weitiao.config_training import CheckpointConfig
 from weitiao.course import Best, Clock
 from weitiao.errors import DamagedError
 from weitiao.language import system_cause, t

@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 
 from weitiao import cost, storage
-from weitiao.config import HeadMethod
+from weitiao.config_methods import HeadMethod
 from weitiao.course import Best, Clock, log_line
 from weitiao.data.batch import Plan
 from weitiao.errors import NonFiniteError

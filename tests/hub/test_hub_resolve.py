@@ -13,7 +13,8 @@ from huggingface_hub import constants
 from openpyxl import Workbook
 
 from weitiao import language
-from weitiao.config import ModelConfig, RunConfig, build_config
+from weitiao.config import RunConfig, build_config
+from weitiao.config_data import ModelConfig
 from weitiao.data.examples import load_dataset
 from weitiao.errors import ConfigError, DataError, HubError, NetworkError
 from weitiao.hub.fetch import fetch_model

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tiny import STEADY, VOCABULARY, label_rows, load, plan, relative, sft_rows, weights, within
 from transformers import AutoModelForSequenceClassification
 
-from weitiao.config import OptimConfig
+from weitiao.config_training import OptimConfig
 from weitiao.data.batch import Plan, epoch_order, make_batch, split_by_tokens
 from weitiao.objectives.next_token import label_loss, next_token_loss
 from weitiao.optim import Optimizer

@@ -6,7 +6,9 @@ import torch
 from tiny import load, within
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from weitiao.config import ClassificationTask, DataConfig, LoraMethod
+from weitiao.config_data import DataConfig
+from weitiao.config_methods import LoraMethod
+from weitiao.config_tasks import ClassificationTask
 from weitiao.data.render import ChatEncoder
 from weitiao.evaluate.predict import Predictor, answer_tree
 from weitiao.methods import apply_method

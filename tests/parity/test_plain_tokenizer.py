@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tiny import TEMPLATES
 
-from weitiao.config import ModelConfig
+from weitiao.config_data import ModelConfig
 from weitiao.data.render import ChatEncoder, Turns
 from weitiao.errors import ModelError
 from weitiao.model.load import BUILTIN_FOLDER, check_folder, find_model, load_tokenizer

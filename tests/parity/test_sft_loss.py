@@ -8,7 +8,7 @@ import torch
 from tiny import load, relative, sft_rows, text_rows, within
 from torch import nn
 
-from weitiao.config import LoraMethod
+from weitiao.config_methods import LoraMethod
 from weitiao.data.batch import make_batch
 from weitiao.methods import apply_method
 from weitiao.model import logprobs

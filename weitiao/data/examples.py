@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from weitiao.config import ClassificationTask, RunConfig
-from weitiao.config_chats import GenerationTask
+from weitiao.config import RunConfig
+from weitiao.config_tasks import ClassificationTask, GenerationTask, PreferenceTask
 from weitiao.data.chats import Tags, read_chat, read_pair
 from weitiao.data.columns import Columns, parse_candidates, parse_label
 from weitiao.data.ledger import Ledger

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from weitiao.config import DataConfig
+from weitiao.config_data import DataConfig
 from weitiao.data.chats import ROLES, Tags
 from weitiao.data.columns import nearest
 from weitiao.data.folder import split_files

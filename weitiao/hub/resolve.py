@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from weitiao.config import DataConfig, ModelConfig, RunConfig
+from weitiao.config import RunConfig
+from weitiao.config_data import DataConfig, ModelConfig
 from weitiao.errors import ConfigError, DataError, HubError, ModelError, NetworkError
 from weitiao.hub import cache
 from weitiao.hub.allowlist import RepoFile, data_files, split_of

@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import nn
 
-from weitiao.config import FullMethod, HeadMethod, LoraMethod
+from weitiao.config_methods import FullMethod, HeadMethod, LoraMethod
 from weitiao.methods import full, head, lora
 
 

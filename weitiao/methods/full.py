@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from weitiao.config import FullMethod
+from weitiao.config_methods import FullMethod
 
 
 def apply(model: nn.Module, _config: FullMethod) -> nn.Module:

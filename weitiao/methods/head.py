@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from weitiao.config import HeadMethod
+from weitiao.config_methods import HeadMethod
 from weitiao.errors import ConfigError
 from weitiao.language import t
 from weitiao.model.heads import blocks, final_norm, has_score_head, inner, is_tied

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from weitiao.config import LoraMethod
+from weitiao.config_methods import LoraMethod
 from weitiao.errors import ConfigError
 from weitiao.language import t
 from weitiao.model.load import without_known_warnings

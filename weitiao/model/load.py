@@ -11,7 +11,7 @@ from logging import CRITICAL
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from weitiao.config import ModelConfig
+from weitiao.config_data import ModelConfig
 from weitiao.errors import ModelError
 from weitiao.hub.allowlist import refuse_links_out
 from weitiao.language import t

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from weitiao.config import ModelConfig
+from weitiao.config_data import ModelConfig
 from weitiao.errors import ModelError
 from weitiao.hub.resolve import localise_model
 from weitiao.language import t

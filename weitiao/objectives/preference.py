@@ -43,7 +43,7 @@ def preference_loss(config: DpoObjective | OrpoObjective | SimpoObjective) -> Ob
             margins_P = _ahead(means_P2 - torch.log(-torch.expm1(means_P2)))
             losses_P = -means_P2[:, 0] - config.odds_weight * logsigmoid(margins_P)
         else:
-            margins_P = config.beta * _ahead(means_P2)
+            margins_P = config.scale * _ahead(means_P2)
             losses_P = -logsigmoid(margins_P - config.margin)
         pairs = float(len(losses_P))
         parts = {

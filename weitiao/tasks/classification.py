@@ -6,7 +6,8 @@ The label is a name from beginning to end. A language model answers with the lab
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from weitiao.config import ClassificationTask, DataConfig
+from weitiao.config_data import DataConfig
+from weitiao.config_tasks import ClassificationTask
 from weitiao.data.render import ChatEncoder
 from weitiao.records import Encoded, Example, Message
 

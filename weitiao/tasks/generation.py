@@ -8,8 +8,8 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from weitiao.config import DataConfig
-from weitiao.config_chats import GenerationTask
+from weitiao.config_data import DataConfig
+from weitiao.config_tasks import GenerationTask
 from weitiao.data.render import ChatEncoder, EncodedTurns, Turns
 from weitiao.records import Encoded, Example, Passage
 

@@ -1,0 +1,59 @@
+"""The tasks in the configuration: what a row means and what a good answer is."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from weitiao.config_base import Name, Part, Text, Whole
+from weitiao.language import t
+
+
+class ClassificationTask(Part):
+    """Give each text one label out of a set."""
+
+    kind: Literal["classification"] = "classification"
+    labels: Annotated[tuple[Name, ...], Field(min_length=2)] | None = None
+    """The label names. Absent: those of the training rows. They stay as written: yes, 010, 1e-4 are names."""
+    system: Text | None = None
+    """System prompt; absent: none."""
+    template: Text | None = None
+    """The user's turn, with the places {text} and {labels}. Absent: a Chinese or English one, by `language`."""
+    language: Literal["zh", "en"] = "zh"
+    """Language of the built-in template."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "ClassificationTask":
+        if self.template is not None and self.template.count("{text}") != 1:
+            raise ValueError(t("模板里必须恰好出现一次 {text}", "the template must contain {text} exactly once"))
+        if self.labels is not None and len(set(self.labels)) != len(self.labels):
+            raise ValueError(t("标签有重复", "a label is listed twice"))
+        return self
+
+
+class GenerationTask(Part):
+    """Answer as the chats of the data do: the assistant's turns are learned."""
+
+    kind: Literal["generation"] = "generation"
+    train_on: Literal["all", "last"] = "all"
+    """Which of the assistant's turns are trained."""
+    system: Text | None = None
+    """System prompt for chats that have none; absent: none."""
+
+
+class PreferenceTask(Part):
+    """Tell the better of two answers to one prompt (`chosen`) from the worse one (`rejected`), and write such as the better one."""
+
+    kind: Literal["preference"] = "preference"
+    system: Text | None = None
+    """System prompt for pairs that have none; absent: none."""
+
+
+class TextTask(Part):
+    """Learn the language of a text (self-supervised): predict each next token."""
+
+    kind: Literal["text"] = "text"
+    block_tokens: Annotated[Whole, Field(ge=8)] = 512
+    """Documents are joined with the end-of-text token and cut into blocks of this many tokens."""
+
+
+TaskConfig = Annotated[ClassificationTask | GenerationTask | PreferenceTask | TextTask, Field(discriminator="kind")]
