@@ -94,12 +94,13 @@ class RunConfig(Part):
                     "use one of data.balance and train.class_weights: together they would correct twice",
                 )
             )
-        if self.task.kind != "classification" and self.train.best_by in ("accuracy", "macro_f1"):
-            kind = self.task.kind
-            raise ValueError(t(f"{kind} 任务的 train.best_by 只能是 loss", f"for the {kind} task train.best_by can only be loss"))
+        judged_by = {"classification": ("accuracy", "macro_f1", "loss"), "preference": ("accuracy", "loss")}.get(self.task.kind, ("loss",))
+        if self.train.best_by is not None and self.train.best_by not in judged_by:
+            kind, known = self.task.kind, ", ".join(judged_by)
+            raise ValueError(t(f"{kind} 任务的 train.best_by 只能是 {known}", f"for the {kind} task train.best_by can only be {known}"))
         if self.method.kind == "head" and self.task.kind in ("generation", "preference") and self.objective.kind != "reward":
-            kind = self.objective.kind if self.task.kind == "preference" else self.task.kind
-            raise ValueError(t(f"{kind} 用 lora 或 full", f"{kind} takes lora or full"))
+            what = self.objective.kind if self.task.kind == "preference" else self.task.kind
+            raise ValueError(t(f"{what} 用 lora 或 full", f"{what} takes lora or full"))
         self._check_columns()
         return self
 

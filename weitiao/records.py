@@ -143,7 +143,7 @@ class Loss(NamedTuple):
 
     total: "torch.Tensor"
     weight: float
-    parts: Mapping[str, tuple[float, float]] = {}  # noqa: RUF012 - never changed
+    parts: Mapping[str, tuple[float, float]] = {}
 
 
 @dataclass(frozen=True, slots=True)

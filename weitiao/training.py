@@ -11,6 +11,7 @@ from weitiao.course import Best, Clock, log_line
 from weitiao.data.batch import Plan
 from weitiao.errors import NonFiniteError
 from weitiao.evaluate.judge import validate_labels, validate_text
+from weitiao.evaluate.pairs import validate_pairs
 from weitiao.evaluate.predict import Predictor
 from weitiao.interrupts import StopRequest
 from weitiao.language import t
@@ -29,7 +30,7 @@ def train_model(run: Run, work: Workshop, model: nn.Module, saves: Saves, start:
 
     Asked to stop (Ctrl-C, SIGTERM) it finishes the step, saves and raises KeyboardInterrupt.
     """
-    plan, objective = work.plan(), choose_objective(model)
+    plan, objective = work.plan(), choose_objective(work.config.objective, model)
     optimizer = Optimizer(model.parameters(), work.config.optim, work.config.learning_rate)
     cost.reset_peak(work.device)
     try_heaviest(model, objective, plan)
@@ -114,6 +115,8 @@ def validate(work: Workshop, model: nn.Module) -> dict[str, Any] | None:
         return (
             validate_labels(Predictor(model, work.encoder, work.data.task, work.config.evaluate.batch_tokens), prompts) if prompts else None
         )
+    if trees := work.data.trees.get("validation"):
+        return validate_pairs(model, choose_objective(work.config.objective, model), trees, work.config.evaluate.batch_tokens)
     passages = work.data.passages["validation"]
     return validate_text(model, passages, work.config.evaluate.batch_tokens) if passages else None
 
@@ -134,7 +137,9 @@ def record_training(run: Run, work: Workshop, plan: Plan, steps: int, clock: Clo
     """What the training took, into run.json."""
     method, data = work.config.method, work.data
     mean_length = sum(len(row.tokens) for row in plan.rows) / len(plan.rows)
-    outputs = len(data.task.labels) if data.task and method.kind == "head" else int(work.folder.config["vocab_size"])
+    outputs = int(work.folder.config["vocab_size"])
+    if work.has_score_head:
+        outputs = len(data.task.labels) if data.task else 1
     blocks = method.last_blocks if isinstance(method, HeadMethod) else 0
     flops = cost.training_flops(work.transformers_config(), method.kind, blocks, clock.tokens, clock.targets, mean_length, outputs)
     peak = cost.peak_memory_bytes(work.device)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from weitiao.records import Encoded
+from weitiao.data.trees import TreeBatch, make_trees
+from weitiao.records import Encoded, Tree
 
 _WINDOW_STEPS = 32
 """Rows of this many steps are drawn at random, then sorted by length: nearly no padding, still a random order of batches."""
@@ -112,7 +113,7 @@ def epoch_order(lengths: Sequence[int], batch_rows: int, seed: int, epoch: int) 
 class Plan:
     """The steps of a whole run over encoded rows."""
 
-    rows: Sequence[Encoded]
+    rows: Sequence[Encoded | Tree]
     batch_rows: int
     micro_batch_tokens: int
     epochs: float
@@ -131,7 +132,7 @@ class Plan:
         steps = max(1, round(self.epochs * self.steps_per_epoch))
         return steps if self.max_steps is None else min(steps, self.max_steps)
 
-    def steps(self, first: int = 0) -> Iterator[list[Batch]]:
+    def steps(self, first: int = 0) -> Iterator[list[Batch | TreeBatch]]:
         """The micro-batches of each step from step ``first`` on."""
         lengths = [len(row.tokens) for row in self.rows]
         for epoch in range(first // self.steps_per_epoch, math.ceil(self.num_steps / self.steps_per_epoch)):
@@ -140,15 +141,17 @@ class Plan:
                 if first <= step < self.num_steps:
                     yield self.micro_batches(members)
 
-    def micro_batches(self, members: Sequence[int]) -> list[Batch]:
+    def micro_batches(self, members: Sequence[int]) -> list[Batch | TreeBatch]:
         """The rows of one step as micro-batches of at most ``micro_batch_tokens`` padded tokens."""
         rows = [self.rows[i] for i in members]
-        return [
-            make_batch([rows[i] for i in group], self.num_labels)
-            for group in split_by_tokens([len(r.tokens) for r in rows], self.micro_batch_tokens)
-        ]
+        groups = split_by_tokens([len(r.tokens) for r in rows], self.micro_batch_tokens)
+        return [self._batch([rows[i] for i in group]) for group in groups]
 
-    def heaviest(self) -> Batch:
+    def _batch(self, rows: Sequence[Encoded | Tree]) -> Batch | TreeBatch:
+        trees = [row for row in rows if isinstance(row, Tree)]
+        return make_trees(trees) if trees else make_batch([row for row in rows if isinstance(row, Encoded)], self.num_labels)
+
+    def heaviest(self) -> Batch | TreeBatch:
         """The largest micro-batch, padding included, that can occur. It need not hold the longest row: that one may have to stand alone
         where many shorter ones fill the limit."""
         rows = sorted(self.rows, key=lambda row: -len(row.tokens))
@@ -157,4 +160,4 @@ class Plan:
             return max(1, min(self.batch_rows, self.micro_batch_tokens // len(rows[first].tokens), len(rows) - first))
 
         first = max(range(len(rows)), key=lambda i: size(i) * len(rows[i].tokens))
-        return make_batch(rows[first : first + size(first)], self.num_labels)
+        return self._batch(rows[first : first + size(first)])

@@ -61,6 +61,7 @@ class TreeBatch:
 
     def to(self, device: torch.device) -> "TreeBatch":
         """The same batch with its tensors on a device."""
+
         def there(tensor: torch.Tensor | None) -> torch.Tensor | None:
             return None if tensor is None else tensor.to(device)
 

@@ -70,3 +70,9 @@ def base_weights(model: nn.Module) -> Iterator[nn.Module]:
         return
     with model.disable_adapter():
         yield model
+
+
+def answer_scores(model: nn.Module, batch: TreeBatch) -> torch.Tensor:
+    """The `score` head's number for each answer, read at its last trained token [M], float32; differentiable."""
+    hidden_MH = hidden_states(model, batch).flatten(0, 1)[batch.ends_M]
+    return model.score(hidden_MH)[:, 0].float()  # type: ignore[operator,no-any-return]

@@ -9,10 +9,9 @@ from weitiao.records import Branch, Example, Tree
 
 def longer_answers(encoder: ChatEncoder, examples: Sequence[Example]) -> list[Example]:
     """Each pair as a chat with the longer of its two answers: where that one fits, both do."""
-    better, worse = (encoder.texts([side(e)[0] for e in examples]) for side in (lambda e: e.targets, lambda e: e.rejected))
-    return [
-        e if len(own) >= len(other) else replace(e, targets=e.rejected) for e, own, other in zip(examples, better, worse, strict=True)
-    ]
+    better = encoder.texts([e.targets[0] for e in examples])
+    worse = encoder.texts([e.rejected[0] for e in examples])
+    return [e if len(own) >= len(other) else replace(e, targets=e.rejected) for e, own, other in zip(examples, better, worse, strict=True)]
 
 
 def encode_pairs(encoder: ChatEncoder, examples: Sequence[Example]) -> list[Tree | str]:
