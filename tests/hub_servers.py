@@ -2,8 +2,8 @@
 
 import hashlib
 import json
+import select
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -146,7 +146,7 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(part[: len(part) // 2])
             self.wfile.flush()
             if fault == "stall":
-                time.sleep(0.8)
+                select.select([self.connection], [], [], 20.0)  # until the client has had enough and hangs up
             self.close_connection = True
             return
         self.wfile.write(part)
@@ -286,7 +286,7 @@ class Hubs:
 
 
 def point_clients_at(servers: dict[Hub, Server], caches: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Their own settings, with waits cut short; what a client does on a fault stays its own."""
+    """Their own settings, with the waits between attempts cut short; what a client does on a fault stays its own."""
     monkeypatch.setenv("MODELSCOPE_ENDPOINT", servers["modelscope"].url)
     monkeypatch.setenv("MODELSCOPE_CACHE", str(caches / "ms"))
     monkeypatch.setenv("MODELSCOPE_HOME", str(caches / "ms-home"))
@@ -294,15 +294,20 @@ def point_clients_at(servers: dict[Hub, Server], caches: Path, monkeypatch: pyte
     monkeypatch.setattr(modelscope_hub._download, "DOWNLOAD_RETRY_TIMES", 2)
     monkeypatch.setattr(modelscope_hub._download, "DOWNLOAD_RETRY_MAX_DELAY_SECONDS", 0)
     monkeypatch.setattr(modelscope_hub._download, "DOWNLOAD_INTEGRITY_RETRY_BACKOFF", 0)
-    monkeypatch.setattr(modelscope_hub._legacy_api, "DOWNLOAD_TIMEOUT", 0.3)
     monkeypatch.setattr(modelscope_hub._legacy_api, "REPO_TREE_PAGE_RETRY_MAX_DELAY_SECONDS", 0)
     monkeypatch.setattr(constants, "ENDPOINT", servers["huggingface"].url)
     template = servers["huggingface"].url + "/{repo_id}/resolve/{revision}/{filename}"
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(caches / "hf"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.3)
     monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 4096)  # 10 MB: what is lost of a body that breaks off
     at_once = SimpleNamespace(sleep=lambda _: None)
     monkeypatch.setattr(huggingface_hub.file_download, "time", at_once)
     monkeypatch.setattr(weitiao.hub.huggingface, "PAUSES_SECONDS", (0.0, 0.0))
+    wait_for_an_answer(10.0, monkeypatch)  # a busy machine may keep a server of its own waiting
+
+
+def wait_for_an_answer(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How long the clients wait for the next byte."""
+    monkeypatch.setattr(modelscope_hub._legacy_api, "DOWNLOAD_TIMEOUT", seconds)
+    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", seconds)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from weitiao.finetune import finetune
 from weitiao.interrupts import StopRequest
 from weitiao.model import checkpoint
 from weitiao.progress import Reporter
-from weitiao.resume import changed_settings
+from weitiao.resume import changed_settings, put_aside
 from weitiao.run import Run, config_to_train
 
 TIMED = {"seconds", "tokens_per_second", "memory_bytes"}
@@ -244,6 +245,25 @@ def test_fresh_keeps_the_former_folder(config, monkeypatch):
     assert "resumed" not in done.record
     (aside,) = run.parent.glob("r.former-*")
     assert (aside / "run.json").read_bytes() == former
+
+
+def test_a_former_folder_always_finds_a_free_name(config, monkeypatch):
+    """Even if a hundred runs were put aside within this second."""
+
+    class Noon(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return cls(2026, 1, 1, 12, 0, 0, tzinfo=tz)
+
+    monkeypatch.setattr("weitiao.resume.datetime", Noon)
+    run = Run.create(config)
+    run.end("failed")
+    taken = ["r.former-20260101-120000", *(f"r.former-20260101-120000-{number}" for number in range(2, 101))]
+    for name in taken:
+        run.path.with_name(name).mkdir()
+    put_aside(run.path, Reporter(quiet=True))
+    assert not run.path.exists()
+    assert (run.path.with_name("r.former-20260101-120000-101") / "run.json").is_file()
 
 
 def test_a_folder_that_is_no_run_is_left_alone(config):

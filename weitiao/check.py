@@ -3,6 +3,7 @@
 from typing import Any
 
 from weitiao.audit.checks import findings_text, require_known, stopping
+from weitiao.audit.findings import noun
 from weitiao.config import RunConfig
 from weitiao.data.ledger import describe_reason
 from weitiao.data.render import ChatEncoder
@@ -59,7 +60,7 @@ def check_text(result: dict[str, Any]) -> str:
         ),
         t(
             f"数据：读入 {totals['rows_in']} 行，可用 {totals['used']}，拒绝 {totals['rejected']}",
-            f"data: {totals['rows_in']} rows in, {totals['used']} usable, {totals['rejected']} rejected",
+            f"data: {totals['rows_in']} {noun(totals['rows_in'], 'row')} in, {totals['used']} usable, {totals['rejected']} rejected",
         ),
         "  ".join(f"{split} {n}" for split, n in result["rows"].items()),
     ]
@@ -86,7 +87,7 @@ def _findings(result: dict[str, Any]) -> list[str]:
     if not result["findings"]:
         return [t("数据检查：没有发现问题", "data audit: nothing found")]
     n = len(result["findings"])
-    lines = [t(f"数据检查：{n} 项发现（✗ 错误，! 警告，· 提示）", f"data audit: {n} findings (✗ error, ! warning, · notice)")]
+    lines = [t(f"数据检查：{n} 项发现（✗ 错误，! 警告，· 提示）", f"data audit: {n} {noun(n, 'finding')} (✗ error, ! warning, · notice)")]
     lines += findings_text(result["findings"], MOST_ROWS)
     if result["stops"]:
         names = ", ".join(result["stops"])

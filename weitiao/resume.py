@@ -3,6 +3,7 @@
 import hashlib
 import json
 from datetime import datetime, timezone
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from weitiao import storage
 from weitiao.config import RunConfig
 from weitiao.errors import ConfigError, DataError
 from weitiao.language import t
+from weitiao.progress import Reporter
 from weitiao.run import METRICS, Run
 from weitiao.saves import SavePoint, Saves
 from weitiao.workshop import Workshop
@@ -89,7 +91,7 @@ def open_run(work: Workshop, fresh: bool, allow_changes: bool) -> Run:
     config = work.inputs.pinned
     path = existing_run(config)
     if path is not None and fresh:
-        put_aside(path, work)
+        put_aside(path, work.reporter)
         path = None
     if path is None:
         return Run.create(config)
@@ -144,17 +146,15 @@ def _refuse(path: Path, cause: str, changes: list[str]) -> None:
     raise ConfigError(str(path), cause + listed, remedy)
 
 
-def put_aside(path: Path, work: Workshop) -> None:
+def put_aside(path: Path, reporter: Reporter) -> None:
     """Rename a former run's folder, which nothing may be writing to, so that a new one can have its name. Raises DataError where it is no
     run's: it is somebody's own."""
     Run.open(path).locked().unlock()
     stamp = f"{datetime.now(timezone.utc):%Y%m%d-%H%M%S}"
-    for number in range(1, 100):
-        aside = path.with_name(f"{path.name}.former-{stamp}" + (f"-{number}" if number > 1 else ""))
-        if not aside.exists():
-            storage.disk.replace(path, aside)
-            work.reporter.say(t(f"旧的运行改名为 {aside}", f"the former run is now {aside}"))
-            return
+    names = (f"{path.name}.former-{stamp}" + (f"-{number}" if number > 1 else "") for number in count(1))
+    aside = next(free for name in names if not storage.exists(free := path.with_name(name)))
+    storage.disk.replace(path, aside)
+    reporter.say(t(f"旧的运行改名为 {aside}", f"the former run is now {aside}"))
 
 
 def save_point(run: Run, saves: Saves, allow_changes: bool) -> SavePoint | None:

@@ -73,7 +73,7 @@ def test_shortened_chats_lose_turns_first() -> None:
         "totals": {"used": 10},
     }
     data = AuditInput({"train": [chat("train", 1, *CLEAN[0])], "validation": [], "test": []}, (), [], ledger, ())
-    assert "10 tokens of their oldest turns and documents are left out, 20% of these rows" in accounts.shortened_rows(data).message.en
+    assert "10 tokens of the oldest turns and documents are left out, 20% of this row" in accounts.shortened_rows(data).message.en
 
 
 def test_rows_know_what_is_asked_and_answered() -> None:

@@ -1,6 +1,7 @@
 """Each check of the audit: catches what is planted, is silent on clean data, and says what its finding must say."""
 
 import random
+import re
 
 import planted
 import pytest
@@ -8,7 +9,7 @@ from planted import LABELS, PLANTS, Rows
 
 from weitiao.audit import accounts, copies, labels, personal, private, texts
 from weitiao.audit.checks import CHECKS, findings_text, require_known, run_checks, stop_on, stopping
-from weitiao.audit.findings import excerpt, share
+from weitiao.audit.findings import excerpt, noun, share, verb
 from weitiao.errors import ConfigError, DataError
 from weitiao.language import use
 
@@ -53,6 +54,21 @@ def test_a_finding_says_where_and_what_to_do_in_both_languages(name: str) -> Non
         assert words["en"].isascii() or name in ("imbalance", "rare_labels", "untested_labels", "label_typos", "encoding_damage")
     assert name in ("imbalance", "untested_labels") or 1 <= len(finding["rows"]) <= 5
     assert all(row["line"] >= 1 and row["file"].endswith(".jsonl") for row in finding["rows"])
+
+
+@pytest.mark.parametrize("name", [name for name in PLANTS if name not in ("boilerplate", "imbalance", "low_diversity", "languages")])
+def test_one_of_something_is_said_in_the_singular(name: str) -> None:
+    """(The others left out are never about one row.)"""
+    data, _ = PLANTS[name](Rows(SHORT, 5), 1)
+    finding = planted.FUNCTIONS[name](data)
+    assert finding is not None
+    assert not re.search(r"(?<![\w.,])1 (?:(?!of )[a-z]+ )*?(?:rows|texts|labels|tokens|pairs)\b", finding.message.en), finding.message.en
+    assert name == "conflicting_labels" or finding.count == 1
+
+
+@pytest.mark.parametrize(("count", "said"), [(1, "row is, has, repeats"), (0, "rows are, have, repeat"), (2, "rows are, have, repeat")])
+def test_nouns_and_verbs_follow_their_number(count: int, said: str) -> None:
+    assert f"{noun(count, 'row')} {', '.join(verb(count, word) for word in ('are', 'have', 'repeat'))}" == said
 
 
 def test_a_leak_names_both_rows() -> None:

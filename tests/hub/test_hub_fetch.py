@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hub_servers import Hubs, Repository, sha256
+from hub_servers import Hubs, Repository, sha256, wait_for_an_answer
 
 from weitiao.errors import DataError, HubError, ModelError, NetworkError, WeitiaoError
 from weitiao.hub import cache
@@ -89,7 +89,11 @@ def assert_resumed(asked: list[str | None], repository: Repository) -> None:
 
 
 @pytest.mark.parametrize("fault", ["truncate", "stall", "500"])
-def test_what_breaks_off_is_resumed_within_one_download(hubs: Hubs, hub: Hub, repository: Repository, fault: str) -> None:
+def test_what_breaks_off_is_resumed_within_one_download(
+    hubs: Hubs, hub: Hub, repository: Repository, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if fault == "stall":
+        wait_for_an_answer(1.0, monkeypatch)
     repository.faults[WEIGHTS] = [fault]
     snapshot = fetch_model(hub, NAME, QUIET)
     assert (snapshot.folder / WEIGHTS).read_bytes() == repository.files[WEIGHTS]
@@ -118,7 +122,7 @@ def test_a_network_that_fails_is_no_fault_of_the_input(
     hub: Hub, repository: Repository, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("weitiao.hub.huggingface.PAUSES_SECONDS", ())
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DOWNLOAD_TIMEOUT", 0.1)
+    wait_for_an_answer(0.3, monkeypatch)
     repository.faults[WEIGHTS] = [fault]
     assert refused(hub, NetworkError, "broke off").exit_code == 1
 

@@ -20,7 +20,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("language", "records", "builtin"),
     ("errors",),
     ("config_io", "config_base", "storage", "usage", "progress", "terminal", "interrupts", "hub.names"),
-    ("config_data", "config_tasks", "config_methods", "config_objectives", "config_training"),
+    ("config_data", "config_tasks", "config_methods", "config_objectives", "config_training", "config_decoding"),
     ("config",),
     ("cost", "optim", "run", "data.trees"),
     ("data.csv_rows", "data.json_rows", "data.columns", "data.split", "data.similar", "data.balance", "data.render", "data.batch"),

@@ -3,7 +3,7 @@
 from collections import Counter
 from contextvars import copy_context
 
-from weitiao.audit.findings import MOST_ROWS, AuditInput, Finding, Place, Words, graded, places, share
+from weitiao.audit.findings import MOST_ROWS, AuditInput, Finding, Place, Words, graded, noun, places, share, verb
 from weitiao.data.ledger import describe_reason
 from weitiao.language import Language, use
 
@@ -21,7 +21,7 @@ def rejected_rows(data: AuditInput) -> Finding | None:
     return Finding(
         graded(n, total, 0.01),
         n,
-        Words(f"{n} 行（{share(n, total)}）用不了：{zh}", f"{n} rows ({share(n, total)}) cannot be used: {en}"),
+        Words(f"{n} 行（{share(n, total)}）用不了：{zh}", f"{n} {noun(n, 'row')} ({share(n, total)}) cannot be used: {en}"),
         Words(
             "改正这些行；全部列在 data/ledger.json，weitiao check 也会列出",
             "correct these rows; all are listed in data/ledger.json and by weitiao check",
@@ -44,9 +44,9 @@ def shortened_rows(data: AuditInput) -> Finding | None:
     if not rows:
         return None
     n, total = len(rows), data.ledger["totals"]["used"]
-    what = Words("正文", "documents")
+    what = Words("正文", "the documents")
     if any(item.is_chat for item in data.items):
-        what = Words("最早的几轮和正文", "oldest turns and documents")
+        what = Words("最早的几轮和正文", "the oldest turns and documents")
     before = sum(row["tokens_before"] for _, row in rows)
     lost = before - sum(row["tokens_after"] for _, row in rows)
     return Finding(
@@ -54,8 +54,9 @@ def shortened_rows(data: AuditInput) -> Finding | None:
         n,
         Words(
             f"{n} 行（{share(n, total)}）太长，{what.zh}共截去 {lost:,} 个词元，是这些行的 {share(lost, before)}；指令、选项和答案没有动",
-            f"{n} rows ({share(n, total)}) are too long: {lost:,} tokens of their {what.en} are left out, {share(lost, before)} of these "
-            "rows; instruction, options and answer are whole",
+            f"{n} {noun(n, 'row')} ({share(n, total)}) {verb(n, 'are')} too long: {lost:,} {noun(lost, 'token')} of {what.en} "
+            f"{verb(lost, 'are')} left out, {share(lost, before)} of {'this row' if n == 1 else 'these rows'}; instruction, options and "
+            "answer are whole",
         ),
         Words(
             "增大 data.max_tokens，或用 data.shorten 选择截掉哪一端",
@@ -70,10 +71,11 @@ def untrained_rows(data: AuditInput) -> Finding | None:
     ids = {row.id for row in data.rows if row.num_targets == 0}
     if not ids:
         return None
+    n = len(ids)
     return Finding(
         "error",
-        len(ids),
-        Words(f"{len(ids)} 行训练数据没有一个可训练的词元", f"{len(ids)} training rows have no trained token"),
+        n,
+        Words(f"{n} 行训练数据没有一个可训练的词元", f"{n} {noun(n, 'training row')} {verb(n, 'have')} no trained token"),
         Words(
             "检查这些行的答案是不是空的，data.max_tokens 是不是太小",
             "check whether their answers are empty, and whether data.max_tokens is too small",

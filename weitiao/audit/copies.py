@@ -4,7 +4,7 @@ from collections import defaultdict
 
 import numpy as np
 
-from weitiao.audit.findings import MOST_ROWS, AuditInput, Finding, Item, Words, graded, place, share
+from weitiao.audit.findings import MOST_ROWS, AuditInput, Finding, Item, Words, graded, noun, place, share, verb
 from weitiao.data.similar import Integers, Longs, distinct_pairs, hashed_grams
 from weitiao.records import SplitName
 
@@ -25,7 +25,7 @@ def duplicates(data: AuditInput) -> Finding | None:
     return Finding(
         graded(n, len(data.train), 0.05),
         n,
-        Words(f"{n} 行训练数据（{part}）重复了别的行", f"{n} training rows ({part}) repeat another row"),
+        Words(f"{n} 行训练数据（{part}）重复了别的行", f"{n} {noun(n, 'training row')} ({part}) {verb(n, 'repeat')} another row"),
         Words(
             "它们会被多学几遍；用 data.deduplicate=exact 只留第一行",
             "they are learned more often than others; data.deduplicate=exact keeps the first of each",
@@ -52,7 +52,7 @@ def near_duplicates(data: AuditInput) -> Finding | None:
         n,
         Words(
             f"{n} 行训练数据（{part}）与别的行几乎相同（不同的字不超过一成）",
-            f"{n} training rows ({part}) nearly repeat another row (they differ in a tenth of the characters or less)",
+            f"{n} {noun(n, 'training row')} ({part}) nearly {verb(n, 'repeat')} another row (a tenth of the characters differ, or fewer)",
         ),
         Words(
             "看一眼下面的例子：同一模板的不同内容可以留着；转载、改写的用 data.deduplicate=near 只留第一行",
@@ -73,7 +73,7 @@ def leakage(data: AuditInput) -> Finding | None:
         n,
         Words(
             f"{n} 行测试数据（{part}）原样出现在训练数据里，测试成绩会偏高",
-            f"{n} test rows ({part}) also stand in the training data: the test result will be too good",
+            f"{n} {noun(n, 'test row')} ({part}) also {verb(n, 'stand')} in the training data: the test result will be too good",
         ),
         Words(
             "用 data.deduplicate=exact 把它们从训练数据里去掉（测试数据不动）",
@@ -94,7 +94,7 @@ def leakage_validation(data: AuditInput) -> Finding | None:
         n,
         Words(
             f"{n} 行验证数据（{part}）原样出现在训练数据里，会选错该保留的权重",
-            f"{n} validation rows ({part}) also stand in the training data: the wrong weights may be kept",
+            f"{n} {noun(n, 'validation row')} ({part}) also {verb(n, 'stand')} in the training data: the wrong weights may be kept",
         ),
         Words(
             "用 data.deduplicate=exact 把它们从训练数据里去掉（验证数据不动）",
@@ -125,7 +125,7 @@ def near_leakage(data: AuditInput) -> Finding | None:
         n,
         Words(
             f"{n} 行验证或测试数据（{share(n, total)}；测试 {tests} 行）与训练数据里的行几乎相同",
-            f"{n} validation or test rows ({share(n, total)}; {tests} of the test) nearly repeat a training row",
+            f"{n} validation or test {noun(n, 'row')} ({share(n, total)}; {tests} of the test) nearly {verb(n, 'repeat')} a training row",
         ),
         Words(
             "成绩里有一部分是记住的；用 data.deduplicate=near 把它们从训练数据里去掉，或不给文件、让程序划分",
@@ -146,12 +146,15 @@ def conflicting_labels(data: AuditInput) -> Finding | None:
     groups = [items for items in held.values() if len({item.label for item in items}) > 1]
     if not groups:
         return None
-    rows = sum(map(len, groups))
+    texts, rows = len(groups), sum(map(len, groups))
     shown = [(item, items[0]) for items in groups for item in items[1:] if item.label != items[0].label]
     return Finding(
         graded(rows, len(data.items), 0.001),
         rows,
-        Words(f"{len(groups)} 段文字有不止一个标签（共 {rows} 行）", f"{len(groups)} texts have more than one label ({rows} rows)"),
+        Words(
+            f"{texts} 段文字有不止一个标签（共 {rows} 行）",
+            f"{texts} {noun(texts, 'text')} {verb(texts, 'have')} more than one label ({rows} rows)",
+        ),
         Words(
             "至少有一个标签是错的，或者类别之间有重叠；改正，或去掉这些行",
             "one label at least is wrong, or the labels overlap; correct or remove these rows",
@@ -176,7 +179,7 @@ def contamination(data: AuditInput) -> Finding | None:
     return Finding(
         "warning",
         n,
-        Words(f"{n} 行测试数据的文字包含在更长的训练文本里", f"the text of {n} test rows stands inside a longer training text"),
+        Words(f"{n} 行测试数据的文字包含在更长的训练文本里", f"the text of {n} {noun(n, 'test row')} stands inside a longer training text"),
         Words(
             "模型在训练时已经读过它们；从训练数据里去掉这些文本，或换掉这些测试行",
             "the model has read them in training; take these texts out of the training data, or replace these test rows",

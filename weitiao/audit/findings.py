@@ -158,6 +158,16 @@ def share(part: int, whole: int) -> str:
     return f"{percent:.0f}%" if percent >= 10 else f"{percent:.2g}%"
 
 
+def noun(count: int, word: str) -> str:
+    """An English noun after its number."""
+    return word if count == 1 else f"{word}s"
+
+
+def verb(count: int, word: str) -> str:
+    """An English verb, given in the plural, after its number."""
+    return word if count != 1 else {"are": "is", "have": "has"}.get(word, f"{word}s")
+
+
 def graded(part: int, whole: int, warn_from: float) -> Severity:
     """A warning from a share of the rows on, below it a notice."""
     return "warning" if part >= warn_from * whole else "notice"

@@ -6,7 +6,7 @@ from collections import defaultdict
 
 from rapidfuzz.distance import Levenshtein
 
-from weitiao.audit.findings import MOST_ROWS, AuditInput, Finding, Words, place, places
+from weitiao.audit.findings import MOST_ROWS, AuditInput, Finding, Words, noun, place, places, verb
 
 IMBALANCE = 10
 RARE = 10
@@ -44,15 +44,16 @@ def rare_labels(data: AuditInput) -> Finding | None:
     rare = {label: data.counts[label] for label in data.labels if data.counts[label] < RARE}
     if not rare:
         return None
-    named = [f"{label}（{n}）" for label, n in list(rare.items())[:10]]
-    english = [f"{label} ({n})" for label, n in list(rare.items())[:10]]
-    more_zh, more_en = ("等", ", …") if len(rare) > 10 else ("", "")
+    n = len(rare)
+    named = [f"{label}（{rows}）" for label, rows in list(rare.items())[:10]]
+    english = [f"{label} ({rows})" for label, rows in list(rare.items())[:10]]
+    more_zh, more_en = ("等", ", …") if n > 10 else ("", "")
     return Finding(
         "warning",
-        len(rare),
+        n,
         Words(
-            f"{len(rare)} 个类别的训练数据不到 {RARE} 行：{'、'.join(named)}{more_zh}",
-            f"{len(rare)} labels have fewer than {RARE} training rows: {', '.join(english)}{more_en}",
+            f"{n} 个类别的训练数据不到 {RARE} 行：{'、'.join(named)}{more_zh}",
+            f"{n} {noun(n, 'label')} {verb(n, 'have')} fewer than {RARE} training rows: {', '.join(english)}{more_en}",
         ),
         Words(
             "补充这些类别的数据，或并入相近的类别；这么少的行学不到什么",
@@ -73,7 +74,7 @@ def untested_labels(data: AuditInput) -> Finding | None:
         len(missing),
         Words(
             f"{len(missing)} 个类别没有测试数据：{'、'.join(missing[:10])}",
-            f"{len(missing)} labels have no test row: {', '.join(missing[:10])}",
+            f"{len(missing)} {noun(len(missing), 'label')} {verb(len(missing), 'have')} no test row: {', '.join(missing[:10])}",
         ),
         Words("这些类别的表现没有测量；给测试集补上它们的行", "how well they are told apart is not measured; add test rows of them"),
     )
@@ -84,15 +85,16 @@ def label_typos(data: AuditInput) -> Finding | None:
     pairs = [*_alike(data), *_mistyped(data)]
     if not pairs:
         return None
+    n = len(pairs)
     shown = [f"{rare!r}({data.counts[rare]}) ~ {common!r}({data.counts[common]})" for rare, common in pairs[:5]]
     rare_names = {rare for rare, _ in pairs}
     rows = [item for item in data.train if item.label in rare_names]
     return Finding(
         "warning",
-        len(pairs),
+        n,
         Words(
-            f"{len(pairs)} 对类别名像是同一个名字的两种写法：{'；'.join(shown)}",
-            f"{len(pairs)} pairs of labels look like two spellings of one name: {'; '.join(shown)}",
+            f"{n} 对类别名像是同一个名字的两种写法：{'；'.join(shown)}",
+            f"{n} {noun(n, 'pair')} of labels {verb(n, 'look')} like two spellings of one name: {'; '.join(shown)}",
         ),
         Words(
             "是写错的就在数据里改正；确实不同就不用管",

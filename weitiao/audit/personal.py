@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from weitiao.audit import private
-from weitiao.audit.findings import AuditInput, Finding, Severity, Words, places
+from weitiao.audit.findings import AuditInput, Finding, Severity, Words, noun, places, verb
 
 _REMEDY = Words(
     "确认你有权用它们训练：模型可能把它们背出来。不需要就在数据里删去或替换成占位符",
@@ -46,5 +46,6 @@ def _rows_with(
     found = [item for item in data.items if any(next(detect(text), None) for text in (item.written, "" if item.is_chat else item.label))]
     if not found:
         return None
-    message = Words(f"{len(found)} 行含有{what.zh}（内容不显示）", f"{len(found)} rows hold {what.en} (not shown)")
-    return Finding(severity, len(found), message, remedy, places(found, show=False))
+    n = len(found)
+    message = Words(f"{n} 行含有{what.zh}（内容不显示）", f"{n} {noun(n, 'row')} {verb(n, 'hold')} {what.en} (not shown)")
+    return Finding(severity, n, message, remedy, places(found, show=False))

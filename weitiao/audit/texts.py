@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from itertools import islice
 
-from weitiao.audit.findings import MOST_ROWS, AuditInput, Finding, Item, Words, graded, place, places, share
+from weitiao.audit.findings import MOST_ROWS, AuditInput, Finding, Item, Words, graded, noun, place, places, share, verb
 from weitiao.data.similar import hashed_grams, strip_common
 
 SAME_CHARACTERS, SAME_SHARE, SAME_ROWS = 20, 0.1, 20
@@ -39,12 +39,13 @@ def empty_texts(data: AuditInput) -> Finding | None:
     found = [item for item in data.items if _says_nothing(item.text) or (item.is_chat and _is_blank(item.label))]
     if not found:
         return None
+    n = len(found)
     return Finding(
         "warning",
-        len(found),
+        n,
         Words(
-            f"{len(found)} 行的正文只有标点或占位符（如 N/A、无）",
-            f"{len(found)} rows have a text of punctuation or a placeholder (such as N/A) only",
+            f"{n} 行的正文只有标点或占位符（如 N/A、无）",
+            f"{n} {noun(n, 'row')} {verb(n, 'have')} a text of punctuation or a placeholder (such as N/A) only",
         ),
         Words("去掉这些行，或补上正文", "remove these rows or supply the text"),
         places(found),
@@ -114,7 +115,7 @@ def control_tokens(data: AuditInput) -> Finding | None:
         n,
         Words(
             f"{n} 行的正文里写着控制符（如 <|im_end|>）；它们按普通文字编码，不会生效",
-            f"{n} texts spell a control token (such as <|im_end|>); it is encoded as ordinary text and has no effect",
+            f"{n} {noun(n, 'text')} {verb(n, 'spell')} a control token (such as <|im_end|>); it is encoded as ordinary text, to no effect",
         ),
         Words(
             "多半是已经套过对话模板的数据：去掉模板，只留正文",
@@ -129,12 +130,13 @@ def encoding_damage(data: AuditInput) -> Finding | None:
     found = [item for item in data.items if _is_damaged(item.written)]
     if not found:
         return None
+    n = len(found)
     return Finding(
         "warning",
-        len(found),
+        n,
         Words(
-            f"{len(found)} 行的文字有编码损坏（�、锟斤拷、Ã©、锛 或控制字符）",
-            f"{len(found)} texts are damaged (�, mojibake such as Ã© or â€™, or control characters)",
+            f"{n} 行的文字有编码损坏（�、锟斤拷、Ã©、锛 或控制字符）",
+            f"{n} {noun(n, 'text')} {verb(n, 'are')} damaged (�, mojibake such as Ã© or â€™, or control characters)",
         ),
         Words(
             "从原始文件用正确的编码重新导出；损坏的字找不回来",
@@ -172,7 +174,7 @@ def languages(data: AuditInput) -> Finding | None:
         len(found),
         Words(
             f"{most} 行是{name.zh}，另有 {len(found)} 行不是",
-            f"{most} rows are in {name.en}, {len(found)} are not",
+            f"{most} {noun(most, 'row')} {verb(most, 'are')} in {name.en}, {len(found)} {verb(len(found), 'are')} not",
         ),
         Words("如果不是有意的，检查是不是混进了别的数据", "where that is not meant, check whether other data got in"),
         places(found),

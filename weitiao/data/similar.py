@@ -1,10 +1,11 @@
-"""Near-duplicates: texts that differ in at most one character of ten, found exactly rather than with a probability.
+"""Near-duplicates: texts that differ in at most one character of ten. Every pair that is reported was measured; a few may not be found.
 
 Two texts are near-duplicates when their edit distance (insertions, deletions, substitutions) is at most a tenth of the longer one's
 length. An edit touches at most ``Q`` of a text's n-grams, so of two such texts, each one's ``k·Q + 1`` rarest n-grams (k: the most edits
 that are allowed) hold one that both have: only these are compared (prefix filter: Bayardo, Ma & Srikant 2007; for edit distance Xiao, Wang
-& Lin 2008), and each pair that shares one is measured. Of texts longer than ``SAMPLED`` characters a sample of the n-grams is taken by
-hash, which leaves a small chance of missing a pair that is at the limit.
+& Lin 2008), and each pair that shares one is measured. That filter loses nothing by chance, but two bounds on the work do: of texts that
+share an n-gram only ``WINDOW`` neighbours are compared, and of texts longer than ``SAMPLED`` characters a sample of the n-grams is taken by
+hash, so that a pair at the limit may be missed. A run misses the same pairs every time.
 """
 
 from bisect import bisect_left
