@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from weitiao.data.batch import Batch, Plan
-from weitiao.data.trees import TreeBatch
+from weitiao.data.batch import Batch, Plan, TreeBatch
 from weitiao.errors import NonFiniteError, OutOfMemoryError
 from weitiao.language import t
 from weitiao.optim import Optimizer

@@ -148,6 +148,6 @@ class Workshop:
     def plan(self) -> Plan:
         """The steps of the training."""
         settings = self.config.train
-        labels = len(self.data.task.labels) if self.data.task else 0
+        labels = len(self.data.task.labels) if self.data.task else int(self.has_score_head)
         rows: Sequence[Encoded | Tree] = self.data.trees.get("train") or self.data.rows
         return Plan(rows, settings.batch_rows, settings.micro_batch_tokens, settings.epochs, settings.max_steps, self.config.seed, labels)

@@ -8,7 +8,7 @@ from tiny import load, relative, within
 
 from weitiao.config import RunConfig
 from weitiao.config_objectives import DpoObjective, OrpoObjective, RewardObjective, SimpoObjective
-from weitiao.data.trees import make_trees
+from weitiao.data.batch import make_trees
 from weitiao.objectives import choose_objective, preference
 from weitiao.objectives.preference import preference_loss
 from weitiao.records import Branch, Tree
@@ -109,7 +109,7 @@ def test_micro_batches_add_up(name, tiny_model):
     found = []
     for parts in ([PAIRS], [PAIRS[:1], PAIRS[1:]], [[p] for p in PAIRS[::-1]]):
         model.zero_grad(set_to_none=True)
-        losses = [objective(model, make_trees(part)) for part in parts]
+        losses = [objective(model, make_trees(part, ends_only=name == "reward")) for part in parts]
         for loss in losses:
             (loss.total / len(PAIRS)).backward()
         assert sum(loss.weight for loss in losses) == len(PAIRS)

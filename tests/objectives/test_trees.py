@@ -4,8 +4,7 @@ import pytest
 import torch
 from tiny import load, relative, within
 
-from weitiao.data.batch import make_batch
-from weitiao.data.trees import make_trees, split_tree
+from weitiao.data.batch import make_batch, make_trees, split_tree
 from weitiao.model import logprobs
 from weitiao.model.logprobs import differentiable_log_probabilities
 from weitiao.model.trees import answer_log_probabilities, score_trees
@@ -33,7 +32,7 @@ def test_loss_and_every_gradient_are_those_of_the_answers_alone(model_fixture, r
     model = load(request.getfixturevalue(model_fixture)).requires_grad_(True)
     shared = -answer_log_probabilities(model, make_trees(TREES)).sum()
     found = gradients(model, shared)
-    separate = next_token_loss(model, make_batch([row for tree in TREES for row in alone(tree)])).total
+    separate = sum(next_token_loss(model, make_batch([row])).total for tree in TREES for row in alone(tree))  # a batch each
     expected = gradients(model, separate)
     within("shared prompt: loss", relative(shared, separate), 1e-6)
     assert found.keys() == expected.keys()
@@ -60,12 +59,11 @@ def test_a_temperature_divides_the_logits(tiny_model):
     assert torch.allclose(found, expected, atol=1e-5)
 
 
-def test_an_answer_sees_neither_its_neighbours_nor_the_padding():
-    mask = make_trees(TREES).mask()[:, 0]
-    second = mask[0, 7:9]  # the second answer's two tokens stand behind four of the prompt and three of the first answer
-    assert second.int().tolist() == [[1] * 4 + [0] * 3 + [1, 0] + [0] * 7, [1] * 4 + [0] * 3 + [1, 1] + [0] * 7]
-    assert mask[1, :, 7:].int().sum() == (mask.shape[1] - 7) * (mask.shape[1] - 6) / 2  # padding is seen by padding alone
-    assert mask[1, :7, 7:].sum() == 0
+def test_the_prompt_is_computed_once():
+    tree = Tree("x", tuple(range(100)), (Branch((200, 201), (True, True)),) * 2 + (Branch((202,) * 5, (True,) * 5),) * 6)
+    batch = make_trees([tree])
+    assert batch.num_tokens == len(tree.tokens) == 100 + 2 * 2 + 6 * 5
+    assert len(batch.rows.layout.tokens_T) <= 99 + 8 * 6  # the prompt's last token is asked for in every row
 
 
 def test_a_tree_that_is_too_large_is_split_between_answers():
@@ -87,6 +85,6 @@ def test_log_probabilities_and_their_gradient_in_double_precision(monkeypatch):
     (exact * upstream).sum().backward()
     ours = differentiable_log_probabilities(hidden, weight, targets)
     (ours * upstream).sum().backward()
-    within("differentiable log p", float((ours - exact).abs().max()), 1e-5)  # nats of up to 30
+    within("differentiable log p", (ours - exact).abs().max().item(), 1e-5)  # nats of up to 30
     within("differentiable log p: hidden gradient", relative(hidden.grad, exact_hidden.grad), 1e-6)
     within("differentiable log p: weight gradient", relative(weight.grad, exact_weight.grad), 1e-6)

@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from weitiao.data.batch import split_by_tokens
-from weitiao.data.trees import TreeBatch, make_trees
+from weitiao.data.batch import TreeBatch, make_trees, split_by_tokens
 from weitiao.evaluate.judge import Judgement
 from weitiao.evaluate.statistics import bootstrap, wilson
 from weitiao.model.heads import has_score_head
@@ -69,7 +68,9 @@ def _head_scores(model: nn.Module, trees: Sequence[Tree], most_tokens: int, prog
     scores = np.zeros((len(trees), 2))
     device = next(model.parameters()).device
     for group in split_by_tokens([len(tree.tokens) for tree in trees], most_tokens):
-        scores[group] = answer_scores(model, make_trees([trees[i] for i in group]).to(device)).view(-1, 2).double().cpu().numpy()
+        scores[group] = (
+            answer_scores(model, make_trees([trees[i] for i in group], ends_only=True).to(device)).view(-1, 2).double().cpu().numpy()
+        )
         if progress:
             progress(len(group))
     return scores
@@ -82,7 +83,8 @@ def validate_pairs(
     """The objective's loss, accuracy and margin on pairs during training, with their n."""
     device = next(model.parameters()).device
     groups = split_by_tokens([len(tree.tokens) for tree in trees], most_tokens)
-    losses = [objective(model, make_trees([trees[i] for i in group]).to(device)) for group in groups]
+    ends_only = has_score_head(model)
+    losses = [objective(model, make_trees([trees[i] for i in group], ends_only=ends_only).to(device)) for group in groups]
     ahead, margin = (sum(loss.parts[name][0] for loss in losses) for name in ("pair_accuracy", "margin"))
     n = len(trees)
     return {"loss": sum(float(loss.total) for loss in losses) / n, "accuracy": ahead / n, "margin": margin / n, "n": n}

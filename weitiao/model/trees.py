@@ -1,4 +1,4 @@
-"""Several answers to one prompt in one forward pass, the prompt computed once; gradients flow into it from all of them."""
+"""Several answers to one prompt: what a model says of each of them."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -7,22 +7,16 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from weitiao.data.batch import split_by_tokens
-from weitiao.data.trees import TreeBatch, make_trees
-from weitiao.model.heads import output_matrix, trunk
+from weitiao.data.batch import TreeBatch, make_trees, split_by_tokens
+from weitiao.model.heads import output_matrix
 from weitiao.model.logprobs import differentiable_log_probabilities
+from weitiao.model.states import states
 from weitiao.records import Tree
-
-
-def hidden_states(model: nn.Module, batch: TreeBatch) -> torch.Tensor:
-    """The trunk's hidden states [B, S, H]: of each answer as if it stood alone behind the prompt."""
-    out = trunk(model)(input_ids=batch.tokens_BS, position_ids=batch.positions_BS, attention_mask=batch.mask(), use_cache=False)
-    return out.last_hidden_state  # type: ignore[no-any-return]
 
 
 def answer_log_probabilities(model: nn.Module, batch: TreeBatch, temperature: float = 1.0) -> torch.Tensor:
     """log p of every trained token given what stands before it [N], float32 nats, logits divided by ``temperature``; differentiable."""
-    hidden_NH = hidden_states(model, batch)[batch.rows_N, batch.columns_N]
+    hidden_NH = states(model, batch.rows.layout)
     return differentiable_log_probabilities(hidden_NH / temperature, output_matrix(model), batch.targets_N)
 
 
@@ -73,6 +67,5 @@ def base_weights(model: nn.Module) -> Iterator[nn.Module]:
 
 
 def answer_scores(model: nn.Module, batch: TreeBatch) -> torch.Tensor:
-    """The `score` head's number for each answer, read at its last trained token [M], float32; differentiable."""
-    hidden_MH = hidden_states(model, batch).flatten(0, 1)[batch.ends_M]
-    return model.score(hidden_MH)[:, 0].float()  # type: ignore[operator,no-any-return]
+    """The `score` head's number for each answer, read at its last token [M], float32; differentiable."""
+    return model.score(states(model, batch.rows.layout))[:, 0].float()  # type: ignore[operator,no-any-return]

@@ -20,7 +20,7 @@ from torch import nn
 from torch.nn.functional import logsigmoid
 
 from weitiao.config_objectives import DpoObjective, OrpoObjective, SimpoObjective
-from weitiao.data.trees import TreeBatch
+from weitiao.data.batch import TreeBatch
 from weitiao.model.trees import answer_log_probabilities
 from weitiao.records import Loss
 from weitiao.train import Objective

@@ -6,7 +6,7 @@ loss = −Σ log σ(s(better) − s(worse))   over pairs        Bradley & Terry 
 from torch import nn
 from torch.nn.functional import logsigmoid
 
-from weitiao.data.trees import TreeBatch
+from weitiao.data.batch import TreeBatch
 from weitiao.model.trees import answer_scores
 from weitiao.records import Loss
 
