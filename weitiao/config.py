@@ -13,6 +13,7 @@ from weitiao.config_base import Name, Part, Whole
 from weitiao.config_data import CheckConfig, DataConfig, ModelConfig
 from weitiao.config_io import check_tree, dump_yaml, parse_yaml, read_tree
 from weitiao.config_methods import HeadMethod, LoraMethod, MethodConfig
+from weitiao.config_monitor import MonitorConfig
 from weitiao.config_objectives import ObjectiveConfig, SftObjective
 from weitiao.config_tasks import ClassificationTask, TaskConfig
 from weitiao.config_training import EvaluateConfig, OptimConfig, ReportConfig, TrainConfig
@@ -66,6 +67,7 @@ class RunConfig(Part):
     train: TrainConfig = TrainConfig()
     optim: OptimConfig = OptimConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    monitor: MonitorConfig = MonitorConfig()
     report: ReportConfig = ReportConfig()
 
     @model_validator(mode="after")

@@ -18,6 +18,7 @@ from weitiao.evaluate.predict import Predictor
 from weitiao.language import current, t
 from weitiao.model import checkpoint
 from weitiao.model.heads import has_score_head, is_tied
+from weitiao.monitor.start import Monitors
 from weitiao.progress import Reporter
 from weitiao.report.build import build_report
 from weitiao.report.card import build_model_card
@@ -45,7 +46,8 @@ def finetune(config: RunConfig, reporter: Reporter | None = None, *, fresh: bool
             return run
         check_existing(config, allow_changes)
     work = Workshop(config, reporter)
-    with recorded(open_run(work, fresh, allow_changes)) as run:
+    run = open_run(work, fresh, allow_changes)
+    with Monitors(run, config.monitor, work.reporter), recorded(run):
         saves = Saves(run.path / "checkpoints", config.train.checkpoint, identity(work), reporter)
         start = save_point(run, saves, allow_changes)
         write_accounts(run, work)

@@ -74,7 +74,7 @@ def make_batch(rows: Sequence[Encoded], num_labels: int = 0) -> Batch:
         numbers, labels = torch.arange(len(rows)), torch.tensor([row.label for row in rows])
         layout = lay_out(tokens, lengths_B, numbers, lengths_B - 1)
         return Batch(ids, tokens, lengths_B, numbers, lengths_B - 1, labels, layout, allowed, _weights(rows, numbers))
-    places = [(i, j - 1, row.tokens[j]) for i, row in enumerate(rows) for j in range(1, lengths[i]) if row.trained[j]]
+    places = [(i, j, row.tokens[j + 1]) for i, row in enumerate(rows) for j in row.asked]
     rows_N, columns_N, targets_N = (column.contiguous() for column in torch.tensor(places, dtype=torch.long).reshape(-1, 3).T)
     layout = lay_out(tokens, lengths_B, rows_N, columns_N)
     return Batch(ids, tokens, lengths_B, rows_N, columns_N, targets_N, layout, None, _weights(rows, rows_N))
