@@ -23,6 +23,9 @@ _TITLES = {
     "calibration_error": ("校准误差", "calibration error"),
     "perplexity": ("困惑度", "perplexity"),
     "bits_per_character": ("比特/字符", "bits per character"),
+    "reward_accuracy": ("隐含奖励准确率", "implied reward, accuracy"),
+    "reward_margin": ("隐含奖励之差", "implied reward, margin"),
+    "margin": ("好坏之差", "margin"),
 }
 
 

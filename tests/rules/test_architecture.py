@@ -32,7 +32,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("hub.allowlist",),
     ("data.ledger", "data.folder", "model.heads", "model.logprobs", "model.load"),
     ("data.starter", "data.sources", "hub", "model.states"),
-    ("model.checkpoint", "model.frozen", "model.plain_tokenizer", "methods", "tasks", "audit"),
+    ("model.checkpoint", "model.frozen", "model.trees", "model.plain_tokenizer", "methods", "tasks", "audit"),
     ("model.result", "data.examples", "evaluate", "train", "report"),
     ("objectives", "course", "prepare", "summary"),
     ("check", "inference", "listing", "demo", "saves", "workshop"),

@@ -14,6 +14,7 @@ from weitiao.report.pages import render
 from weitiao.report.words import state_title, task_title
 
 MAX_CONFIG_CHARACTERS = 20_000
+MAIN_METRICS = ("accuracy", "macro_f1", "log_loss", "calibration_error", "reward_accuracy", "reward_margin", "margin")
 
 
 def build_report(run: Path, language: Language | None = None) -> Path:
@@ -46,10 +47,8 @@ def _context(folder: RunFolder) -> dict[str, Any]:
         "state": state_title(str(folder.run.get("state"))),
         "task": task_title(folder.task),
         "headline": build_headline(folder),
-        "main_table": sections.metric_table(folder, ("accuracy", "macro_f1", "log_loss", "calibration_error")),
-        "text_table": None
-        if folder.task == "classification"
-        else sections.metric_table(folder, ("bits_per_character", "perplexity", "loss")),
+        "main_table": sections.metric_table(folder, MAIN_METRICS),
+        "text_table": None if folder.is_scored else sections.metric_table(folder, ("bits_per_character", "perplexity", "loss")),
         "other_table": sections.metric_table(folder, ("micro_f1", "weighted_f1", "macro_precision", "macro_recall", "loss")),
         "pairs": sections.pair_rows(folder),
         "comparison_figures": figures.comparison_figures(folder),

@@ -75,6 +75,12 @@ class RunFolder:
         return "text" if any("bits_per_character" in line for line in self.validations) else "classification"
 
     @property
+    def is_scored(self) -> bool:
+        """Whether rows are right or wrong, or rewarded, and not judged by their loss."""
+        name = str(self.comparison.get("metric") or "accuracy")
+        return self.task == "classification" or any(metric(one, name) is not None for one in (self.before, self.after))
+
+    @property
     def language(self) -> Language:
         """``report.language`` of the config, else the locale's."""
         match dig(self.config, "report", "language"):
