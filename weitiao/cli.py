@@ -89,6 +89,13 @@ COMMANDS = (
         ),
     ),
     (
+        choose.tune,
+        t(
+            "搜索设置：在验证集上挑，测试集只量一次；可中断、可多个进程一起搜。",
+            "Search for settings: chosen on the validation rows, the test rows judge once; resumes, several processes may join.",
+        ),
+    ),
+    (
         choose.baselines,
         t(
             "不训练，评测简单方法和基础模型（零样本、少样本）。",

@@ -21,7 +21,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("config_io", "config_base", "storage", "usage", "progress", "terminal", "interrupts", "hub.names"),
     ("config_data", "config_tasks", "config_methods", "config_objectives", "config_training", "config_decoding", "config_monitor"),
-    ("config",),
+    ("config", "config_tune"),
     ("data.template", "data.template_worker"),
     ("cost", "optim", "run", "data.layout"),
     ("monitor",),

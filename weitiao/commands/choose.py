@@ -70,6 +70,36 @@ def _numbers(option: str, text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in parts)
 
 
+def tune(
+    config: Annotated[Path, typer.Argument(help="YAML")],
+    overrides: Overrides = None,
+    plan: Annotated[
+        Path | None, typer.Option("--plan", help=t("搜索计划的 YAML：space、fractions……", "YAML of the plan: space, fractions, …"))
+    ] = None,
+    trials: Annotated[int | None, typer.Option("--trials", min=1, help=t("一共试多少组", "how many settings to try in all"))] = None,
+    minutes: Annotated[float | None, typer.Option("--minutes", help=t("最多几分钟", "at most so many minutes"))] = None,
+    tokens: Annotated[int | None, typer.Option("--tokens", help=t("一共最多多少训练词元", "at most so many training tokens"))] = None,
+    out: Out = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Search for settings on the validation rows."""
+    from weitiao.config import load_config
+    from weitiao.config_tune import load_plan
+    from weitiao.decide.members import fingerprint
+    from weitiao.decide.text import search_text
+    from weitiao.decide.tune import Search, search
+    from weitiao.decide.tune_result import conclude
+    from weitiao.progress import Reporter
+
+    run_config = load_config(config, overrides or ())
+    folder = out or Path(run_config.runs) / f"tune-{fingerprint(run_config)}"
+    work = Search(run_config, load_plan(plan, trials=trials, minutes=minutes, tokens=tokens), folder, Reporter(quiet))
+    search(work)
+    result = conclude(work, language.current())
+    emit(as_json, result, lambda: search_text(result))
+
+
 def baselines(
     config: Annotated[Path, typer.Argument(help="YAML")],
     overrides: Overrides = None,
