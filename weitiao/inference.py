@@ -25,7 +25,7 @@ from weitiao.model.load import load_tokenizer
 from weitiao.model.result import load_result
 from weitiao.prepare import encode_passages, encode_prompts
 from weitiao.progress import Reporter
-from weitiao.records import Example, Row
+from weitiao.records import Example, Passage, Row
 from weitiao.run import Run
 from weitiao.tasks.classification import Classification
 from weitiao.tasks.text import encode_documents
@@ -220,12 +220,12 @@ def evaluate(run: Path | str | Tuned, data: Path | str | None = None, reporter: 
     seed, most = tuned.config.seed, tuned.config.evaluate.batch_tokens
     if tuned.task is None:
         if isinstance(tuned.config.task, GenerationTask):
-            passages = encode_passages(tuned.config, tuned.encoder, dataset, "test", tuned.max_tokens)
+            passages: Sequence[Passage] = encode_passages(tuned.config, tuned.encoder, dataset, "test", tuned.max_tokens, reporter)
         else:
             passages = encode_documents(tuned.encoder, dataset.splits["test"], tuned.max_tokens)
         with reporter.bar(t("评测", "evaluating"), sum(len(passage.blocks) for passage in passages)) as bar:
             return judge_text(tuned.model, tuned.config.task.kind, passages, most, seed, bar.advance)
-    prompts = encode_prompts(tuned.config, tuned.encoder, dataset, "test", tuned.max_tokens)
+    prompts = encode_prompts(tuned.config, tuned.encoder, dataset, "test", tuned.max_tokens, reporter)
     with reporter.bar(t("评测", "evaluating"), len(prompts)) as bar:
         return judge_labels(tuned.predictor, prompts, seed, bar.advance)
 

@@ -43,6 +43,12 @@ class PlainTokenizer:
         token = self._special("eos_token")
         return None if token is None else self.backend_tokenizer.token_to_id(token)
 
+    @property
+    def special_tokens_map(self) -> dict[str, str]:
+        """What the settings call the end token and the like."""
+        names = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
+        return {name: token for name in names if (token := self._special(name)) is not None}
+
     def decode(self, ids: Sequence[int]) -> str:
         """The text of token ids, control tokens included."""
         return self.backend_tokenizer.decode(list(ids), skip_special_tokens=False)
@@ -59,9 +65,13 @@ class PlainTokenizer:
     ) -> str | list[int]:
         """The chat as text, or as token ids."""
         assert not return_dict
-        names = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
-        tokens = {name: token for name in names if (token := self._special(name)) is not None}
-        given = {"messages": chat, "tools": tools, "documents": None, "add_generation_prompt": add_generation_prompt} | tokens
+        given = {
+            "messages": chat,
+            "tools": tools,
+            "documents": None,
+            "add_generation_prompt": add_generation_prompt,
+            **self.special_tokens_map,
+        }
         rendered = _compiled(chat_template).render(given)
         return self.backend_tokenizer.encode(rendered, add_special_tokens=False).ids if tokenize else rendered
 
