@@ -161,7 +161,7 @@ def test_so_does_what_is_not_in_the_data(
 
 def test_a_template_that_writes_the_date_is_encoded_again_the_next_day(encoder: ChatEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
     assert encoder.decides["today"] == ""
-    monkeypatch.setattr(encoder.tokenizer, "chat_template", encoder.template + "{# strftime_now #}")
+    monkeypatch.setattr(encoder, "_template", encoder.template + "{# strftime_now #}")
     assert len(encoder.decides["today"]) == len("2026-01-01")
 
 

@@ -66,6 +66,8 @@ class EvaluateConfig(Part):
     """Judge the base model on the same rows before training."""
     baselines: bool = True
     """Judge the simple methods (majority class, TF-IDF with a linear model) on the same rows."""
+    after: bool = True
+    """Judge the result on the test rows. Off while settings are still being chosen, so that the test rows choose nothing."""
     batch_tokens: Annotated[Whole, Field(ge=1)] = 16384
     """Most tokens in one forward pass."""
 

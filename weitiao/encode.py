@@ -21,7 +21,7 @@ from weitiao.tasks.text import pack_documents
 
 SMALLEST_BYTES = 2_000_000
 """Texts of less are encoded again as fast as an entry would be read."""
-_SOURCES = ("data", "tasks", "records.py", "encode.py", "model/plain_tokenizer.py")
+_SOURCES = ("data", "tasks", "records.py", "encode.py")
 """The code that decides ids."""
 
 

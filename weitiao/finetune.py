@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import nn
 
 from weitiao.audit.checks import findings_text
 from weitiao.config import RunConfig
+from weitiao.errors import DataError
 from weitiao.evaluate.judge import Judgement, compare, judge_baselines, judge_labels, judge_text
 from weitiao.evaluate.predict import Predictor
 from weitiao.language import current, t
@@ -51,7 +53,7 @@ def finetune(config: RunConfig, reporter: Reporter | None = None, *, fresh: bool
         record_model(run, work, model)
         train_model(run, work, model, saves, start)
         publish(run, work, model)
-        after = judge(run, work, model, "after")
+        after = judge(run, work, model, "after") if config.evaluate.after else None
         write_comparison(run, after, before, baselines)
         run.timed("after")
     return complete(run)
@@ -64,6 +66,23 @@ def complete(run: Run) -> Run:
     build_model_card(run.path, language)
     build_report(run.path, language)
     return run
+
+
+def require_unjudged(folder: Path) -> None:
+    """Raise DataError where a run has its test score already: it is measured once."""
+    if (folder / "evaluation" / "after.json").is_file():
+        cause = t("已经在测试集上评测过", "was judged on its test rows already")
+        raise DataError(str(folder), cause, t("去掉 --save", "leave out --save"))
+
+
+def keep_judgement(folder: Path, judged: Judgement) -> None:
+    """The test score of a run that was trained without one (``evaluate.after: false``), into its folder and its report."""
+    run = Run.open(folder)
+    write_judgement(run, judged, "after")
+    earlier = run.read("evaluation/before.json")
+    before = Judgement(earlier, run.read_lines("evaluation/predictions-before.jsonl")) if earlier else None
+    write_comparison(run, judged, before, {})
+    complete(run)
 
 
 @contextmanager

@@ -89,7 +89,14 @@ class Encoded:
     @property
     def num_targets(self) -> int:
         """How many trained tokens (or labels) this row adds to the loss. The first token has no prediction before it."""
-        return 1 if self.label >= 0 else sum(self.trained[1:])
+        return len(self.asked)
+
+    @property
+    def asked(self) -> tuple[int, ...]:
+        """The positions whose hidden states predict its targets."""
+        if self.label >= 0:
+            return (len(self.tokens) - 1,)
+        return tuple(j for j, learned in enumerate(self.trained[1:]) if learned)
 
 
 @dataclass(frozen=True, slots=True)

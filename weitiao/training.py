@@ -1,6 +1,7 @@
 """The training of a run: steps, validation, checkpoints, and the end of it."""
 
 import math
+import shutil
 from typing import Any
 
 from torch import nn
@@ -15,6 +16,7 @@ from weitiao.evaluate.predict import Predictor
 from weitiao.interrupts import StopRequest
 from weitiao.language import t
 from weitiao.model import checkpoint
+from weitiao.model.frozen import can_be_kept, forget_frozen_states, keep_frozen_states, needed_bytes
 from weitiao.objectives import choose_objective
 from weitiao.optim import Optimizer
 from weitiao.progress import Bar, human_bytes, human_seconds
@@ -32,6 +34,7 @@ def train_model(run: Run, work: Workshop, model: nn.Module, saves: Saves, start:
     plan, objective = work.plan(), choose_objective(model)
     optimizer = Optimizer(model.parameters(), work.config.optim, work.config.learning_rate)
     cost.reset_peak(work.device)
+    keep_frozen_part(run, work, model, plan)
     try_heaviest(model, objective, plan)
     settings, clock, best = work.config.train, Clock(), Best(work.config.best_by)
     done = start.step if start else 0
@@ -75,8 +78,24 @@ def train_model(run: Run, work: Workshop, model: nn.Module, saves: Saves, start:
         best.step, best.weights = done, checkpoint.trained_weights(model)
     elif best.step != done:
         checkpoint.restore(model, best.weights)
+    forget_frozen_states(model)
     saves.require_best(best)
     record_training(run, work, plan, done, clock, best, saves, is_over())
+
+
+def keep_frozen_part(run: Run, work: Workshop, model: nn.Module, plan: Plan) -> None:
+    """Where rows are visited more than once, let the frozen part of the model run over each of them only once, if the disk has the room."""
+    rows = [(row.tokens, row.asked) for row in plan.rows]
+    if work.data.task:
+        rows += [(prompt.ids, (len(prompt.ids) - 1,)) for prompt in work.data.prompts["validation"]]
+    else:
+        rows += [(block.tokens, block.asked) for passage in work.data.passages["validation"] for block in passage.blocks]
+    if plan.num_steps <= plan.steps_per_epoch or not can_be_kept(model):
+        return
+    if 2 * needed_bytes(model, rows) > shutil.disk_usage(run.path).free:
+        return
+    with work.reporter.bar(t("冻结的部分只算这一次", "running the frozen part, this once"), len(set(rows))) as bar:
+        keep_frozen_states(model, rows, run.path, work.config.train.micro_batch_tokens, bar.advance)
 
 
 def log_step(run: Run, work: Workshop, step: Step, clock: Clock, bar: Bar) -> None:
