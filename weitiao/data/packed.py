@@ -8,7 +8,7 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
-from weitiao.records import Encoded
+from weitiao.records import Encoded, Tree
 
 WHOLE = (-1, 0)
 """As ``kept``: nothing of the document was left out."""
@@ -131,6 +131,6 @@ class EncodedRows(Sequence[Encoded]):
         return [int(length) for length in self._packed.lengths[list(self._places)]]
 
 
-def row_lengths(rows: Sequence[Encoded]) -> list[int]:
+def row_lengths(rows: Sequence[Encoded | Tree]) -> list[int]:
     """The lengths of rows in tokens, without taking packed ones apart."""
     return rows.lengths if isinstance(rows, EncodedRows) else [len(row.tokens) for row in rows]
