@@ -14,7 +14,8 @@ from weitiao.config_tune import Range, TunePlan, load_plan
 from weitiao.decide import members, tune, tune_result
 from weitiao.decide.members import Member, Outcome
 from weitiao.decide.space import applied, default_space, near_edge, settle
-from weitiao.decide.tune import Search, best_run, goes_on, search
+from weitiao.decide.tune import Search, best_run, goes_on
+from weitiao.decide.tune import search as searching
 from weitiao.errors import ConfigError
 from weitiao.progress import Reporter
 
@@ -56,6 +57,10 @@ def trainer(monkeypatch: pytest.MonkeyPatch) -> Trainer:
     monkeypatch.setattr(members, "train", found)
     monkeypatch.setattr(tune_result, "_test", lambda *_: None)
     return found
+
+
+def search(hunt: Search) -> list[int]:
+    return list(searching(hunt))
 
 
 def work(folder: Path, *overrides: str, **plan: Any) -> Search:

@@ -73,6 +73,37 @@ def search_text(result: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def curve_text(result: Mapping[str, Any]) -> str:
+    """The learning curve as a table, and what more labels would bring."""
+    shown = Table(
+        title=t(
+            f"准确率，同样的 {result['n']} 条测试数据，{result['seeds']} 个种子",
+            f"accuracy, the same {result['n']} test rows, {result['seeds']} seeds",
+        ),
+        title_justify="left",
+    )
+    shown.add_column(t("方法", "method"))
+    for point in result["curves"][0]["points"]:
+        shown.add_column(t(f"{point['rows']} 条", f"{point['rows']} rows"), justify="right")
+    for one in result["curves"]:
+        shown.add_row(localised(one["title"]), *(_cell(point) for point in one["points"]))
+    sentences = [localised(one) for one in result["sentences"]]
+    return "\n".join([printed(shown, WIDTH), *sentences, t("报告：", "report: ") + result["report"]])
+
+
+def auto_text(result: Mapping[str, Any]) -> str:
+    """What came out: the scores, the advice, and where the model, its settings and the reasons are."""
+    lines = []
+    if "table" in result:
+        metric = result["table"]["metric"]
+        for row in result["table"]["rows"]:
+            lines.append(f"{localised(row['title'])}: {metric_title(metric)} {score_cell(row['metrics'][metric])}")
+        lines.append(t("建议：", "recommendation: ") + localised(result["table"]["recommendation"]["text"]))
+    lines.append(t("模型：", "model: ") + result["best"]["run"])
+    lines.append(t("同样的选择（含理由）：", "the same choices, with their reasons: ") + result["best_config"])
+    return "\n".join([*lines, t("报告：", "report: ") + result["report"]])
+
+
 def _cell(value: Mapping[str, Any] | None, sign: bool = False) -> str:
     """A value, its interval below it."""
     if value is None:

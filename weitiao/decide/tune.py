@@ -10,7 +10,7 @@ import math
 import os
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -54,7 +54,7 @@ class Search:
     plan: TunePlan
     folder: Path
     reporter: Reporter
-    began: float = field(default_factory=time.monotonic)
+    began: float = field(default_factory=lambda: time.monotonic())
     space: Space = field(init=False)
     rows: int = field(init=False)
     study: "Study" = field(init=False)
@@ -127,8 +127,9 @@ def open_study(folder: Path, direction: Direction, seed: int) -> "Study":
     return study
 
 
-def search(work: Search) -> None:
-    """Try settings until a budget is spent. Raises KeyboardInterrupt; what was in hand is taken up by the next process."""
+def search(work: Search) -> Iterator[int]:
+    """Try settings until a budget is spent; yields each trial's number when it has ended. Raises KeyboardInterrupt; what was in hand is
+    taken up by the next process."""
     from optuna.trial import TrialState
 
     take_over(work.study)
@@ -147,6 +148,7 @@ def search(work: Search) -> None:
         outcome = {TrialState.COMPLETE: f"{work.config.best_by} {value:.4f}" if value is not None else ""}
         words = outcome.get(state) or (t("停下", "stopped") if state == TrialState.PRUNED else t("失败", "failed"))
         work.reporter.say(f"#{trial.number}  {shown}  → {words}")
+        yield trial.number
 
 
 def _short(value: Any) -> str:

@@ -138,7 +138,7 @@ def _suggestions(work: Search, run: Run, result: Mapping[str, Any]) -> list[str]
                 )
             )
     for one in diagnose(read_folder(run.path)):
-        found.append(f"{one.message} {one.remedy}" + (f"（{one.setting}）" if one.setting else ""))
+        found.append(f"{one.message} {one.remedy}" + (t(f"（{one.setting}）", f" ({one.setting})") if one.setting else ""))
     ended = sum(trial["state"] == "complete" for trial in result["trials"])
     if len(result["trials"]) < FEW_TRIALS:
         number = len(result["trials"])

@@ -21,10 +21,10 @@ from weitiao.report.plots import WIDTH
 from weitiao.report.words import localised, metric_title
 
 STATES = {
-    "complete": ("跑完", "complete"),
-    "pruned": ("提前停下", "stopped early"),
-    "fail": ("失败", "failed"),
-    "running": ("进行中", "running"),
+    "complete": {"zh": "跑完", "en": "complete"},
+    "pruned": {"zh": "提前停下", "en": "stopped early"},
+    "fail": {"zh": "失败", "en": "failed"},
+    "running": {"zh": "进行中", "en": "running"},
 }
 
 
@@ -102,7 +102,7 @@ def _row(result: Json, trial: Json) -> dict[str, Any]:
     reached = trial["value"] if trial["value"] is not None else (trial["rungs"][-1] if trial["rungs"] else None)
     return {
         "number": str(trial["number"]) + (t("（原设置）", " (original)") if trial["is_default"] else ""),
-        "state": t(*STATES.get(trial["state"], (trial["state"], trial["state"]))),
+        "state": localised(STATES.get(trial["state"]) or trial["state"]),
         "values": [general(value) if finite(value) is not None else "—" if value is None else str(value) for value in values],
         "value": "—" if reached is None else decimal(reached),
         "is_best": trial["number"] == result["best"],
