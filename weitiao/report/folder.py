@@ -62,6 +62,7 @@ class RunFolder:
     predictions_after: tuple[Json, ...]
     absent: tuple[str, ...]
     problems: tuple[tuple[str, str], ...]
+    rollouts: tuple[Json, ...] = ()
 
     @property
     def task(self) -> str:
@@ -118,6 +119,7 @@ def read_folder(path: Path) -> RunFolder:
         predictions_after=lines["evaluation/predictions-after.jsonl"],
         absent=tuple(absent),
         problems=tuple(problems),
+        rollouts=_read_lines(path, "rollouts.jsonl", [], problems),
     )
 
 
