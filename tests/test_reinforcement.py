@@ -59,7 +59,8 @@ def settings(model: Path, data: Path, runs: Path, name: str) -> RunConfig:
     tree = {
         "name": name, "runs": str(runs), "model": {"path": str(model), "precision": "float32", "device": "cpu"},
         "data": {"train": str(data), "validation_share": 0.2, "test_share": 0.2}, "optim": {"learning_rate": 2e-2},
-        "train": {"max_steps": 8, "epochs": 9, "batch_rows": 6, "micro_batch_tokens": 600, "validate_every": 2, "checkpoint": {"every_steps": 3}},
+        "train": {"max_steps": 8, "epochs": 9, "batch_rows": 6, "micro_batch_tokens": 600, "validate_every": 2,
+                  "checkpoint": {"every_steps": 3}},
     }  # fmt: skip
     return RunConfig.model_validate(tree | KINDS[name])
 
@@ -211,7 +212,8 @@ def test_a_reward_model_rewards(tiny_model, tmp_path):
     data.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     tree = {
         "name": "rm", "runs": str(tmp_path), "model": {"path": str(tiny_model), "precision": "float32"}, "task": "preference",
-        "objective": "reward", "method": "full", "data": {"train": str(data), "test_share": 0.2}, "train": {"max_steps": 3, "batch_rows": 8},
+        "objective": "reward", "method": "full", "data": {"train": str(data), "test_share": 0.2},
+        "train": {"max_steps": 3, "batch_rows": 8},
     }  # fmt: skip
     run = finetune(RunConfig.model_validate(tree))
     lines = run.read_lines("evaluation/predictions-after.jsonl")

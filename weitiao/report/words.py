@@ -8,7 +8,8 @@ from weitiao.report.folder import Json, RunFolder
 
 def reward_metrics(folder: RunFolder) -> tuple[str, ...]:
     """The metrics of answers that were rewarded: the whole reward, its parts, the length, the share that was cut off."""
-    names = dict.fromkeys(name for one in (folder.after, folder.before) for name in one.get("metrics") or {})
+    measured = [found for one in (folder.after, folder.before) if isinstance(found := one.get("metrics"), dict)]
+    names = dict.fromkeys(str(name) for found in measured for name in found)
     return tuple(name for name in names if name == "reward" or name.startswith("reward/") or name in ("answer_tokens", "overlong"))
 
 
