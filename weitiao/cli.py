@@ -96,6 +96,7 @@ COMMANDS = (
         ),
     ),
     (choose.probe, t("测量一次训练让基础模型忘掉了多少。", "Measure how much a training made the base model forget.")),
+    (runs.runs, t("列出运行：状态、得分、用时。", "List runs: state, score, time.")),
     (runs.report, t("重新生成一次运行的报告。", "Make the report of a run again.")),
     (
         data.schema,
