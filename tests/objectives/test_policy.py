@@ -63,7 +63,8 @@ def test_at_the_first_update_the_gradient_is_that_of_the_advantages(monkeypatch)
 
 
 CHANGES = [
-    {"form": "dr_grpo"}, {"form": "dapo"}, {"clip_low": 0.7}, {"clip_high": 0.1}, {"kl_weight": 0.2}, {"form": "dr_grpo", "answer_tokens": 9},
+    {"form": "dr_grpo"}, {"form": "dapo"}, {"clip_low": 0.7}, {"clip_high": 0.1}, {"kl_weight": 0.2},
+    {"form": "dr_grpo", "answer_tokens": 9},
 ]  # fmt: skip
 
 
