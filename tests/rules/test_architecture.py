@@ -39,6 +39,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("resume", "training"),
     ("finetune",),
     ("decide",),
+    ("watch",),
     ("commands",),
     ("cli",),
     ("__main__",),
