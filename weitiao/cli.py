@@ -103,6 +103,7 @@ COMMANDS = (
             "Watch the training in a browser: curves, results, predictions; start and stop runs.",
         ),
     ),
+    (runs.runs, t("列出运行：状态、得分、用时。", "List runs: state, score, time.")),
     (runs.report, t("重新生成一次运行的报告。", "Make the report of a run again.")),
     (
         data.schema,

@@ -13,6 +13,7 @@ from weitiao.audit.checks import findings_text
 from weitiao.config import RunConfig
 from weitiao.errors import DataError
 from weitiao.evaluate.judge import Judgement, compare, judge_baselines, judge_labels, judge_text
+from weitiao.evaluate.pairs import judge_pairs
 from weitiao.evaluate.predict import Predictor
 from weitiao.language import current, t
 from weitiao.model import checkpoint
@@ -53,6 +54,7 @@ def finetune(config: RunConfig, reporter: Reporter | None = None, *, fresh: bool
         before, baselines = judge_before(run, work) if config.evaluate.before else None, judge_simple(run, work)
         model = work.trainable_model()
         record_model(run, work, model)
+        work.compare_with(model)
         train_model(run, work, model, saves, start)
         publish(run, work, model)
         after = judge(run, work, model, "after") if config.evaluate.after else None
@@ -145,6 +147,10 @@ def judge(run: Run, work: Workshop, model: nn.Module, when: str) -> Judgement | 
         prompts = work.data.prompts["test"]
         with work.reporter.bar(title, len(prompts)) as bar:
             judged = judge_labels(Predictor(model, work.encoder, work.data.task, settings.batch_tokens), prompts, seed, bar.advance)
+    elif trees := work.data.trees.get("test"):
+        examples = [passage.example for passage in work.data.passages["test"]]
+        with work.reporter.bar(title, len(trees)) as bar:
+            judged = judge_pairs(model, examples, trees, settings.batch_tokens, seed, bar.advance)
     else:
         passages = work.data.passages["test"]
         with work.reporter.bar(title, sum(len(passage.blocks) for passage in passages)) as bar:
@@ -232,6 +238,7 @@ def publish(run: Run, work: Workshop, model: nn.Module) -> None:
         "task": work.config.task.model_dump(mode="json"),
         "labels": list(task.labels) if task else [],
         "method": work.config.method.kind,
+        "objective": work.config.objective.kind,
         "columns": dataclasses.asdict(work.data.dataset.columns),
         "max_tokens": work.data.max_tokens,
         "shorten": work.config.data.shorten,

@@ -7,12 +7,14 @@ from typing import Any
 from weitiao import storage
 from weitiao.language import Language, use
 from weitiao.report import facts, figures, rows, sections
+from weitiao.report.diagnosis import diagnose
 from weitiao.report.folder import RunFolder, dig, read_folder
 from weitiao.report.headline import build_headline
 from weitiao.report.pages import render
 from weitiao.report.words import state_title, task_title
 
 MAX_CONFIG_CHARACTERS = 20_000
+MAIN_METRICS = ("accuracy", "macro_f1", "log_loss", "calibration_error", "reward_accuracy", "reward_margin", "margin")
 
 
 def build_report(run: Path, language: Language | None = None) -> Path:
@@ -45,14 +47,13 @@ def _context(folder: RunFolder) -> dict[str, Any]:
         "state": state_title(str(folder.run.get("state"))),
         "task": task_title(folder.task),
         "headline": build_headline(folder),
-        "main_table": sections.metric_table(folder, ("accuracy", "macro_f1", "log_loss", "calibration_error")),
-        "text_table": None
-        if folder.task == "classification"
-        else sections.metric_table(folder, ("bits_per_character", "perplexity", "loss")),
+        "main_table": sections.metric_table(folder, MAIN_METRICS),
+        "text_table": None if folder.is_scored else sections.metric_table(folder, ("bits_per_character", "perplexity", "loss")),
         "other_table": sections.metric_table(folder, ("micro_f1", "weighted_f1", "macro_precision", "macro_recall", "loss")),
         "pairs": sections.pair_rows(folder),
         "comparison_figures": figures.comparison_figures(folder),
         "curves": figures.curve_figures(folder),
+        "diagnoses": diagnose(folder),
         "has_best_step": dig(folder.run, "training", "best_metric", "value") is not None,
         "matrix_after": sections.matrix(folder.after),
         "matrix_before": sections.matrix(folder.before),
