@@ -1,6 +1,8 @@
 """The pictures of `weitiao watch` in the docs, taken from real run folders in a headless Chromium.
 
-    python tools/watch_pictures.py RUNS docs/images       # needs: pip install playwright; Debian: apt-get install -y chromium fonts-noto-cjk
+    python tools/watch_pictures.py RUNS docs/images
+
+Needs playwright and Chromium (Debian: apt-get install -y chromium fonts-noto-cjk).
 """
 
 import argparse
