@@ -122,7 +122,7 @@ def read_position(folder: Path) -> dict[str, Any]:
     """Where in the training a checkpoint stands. Raises DamagedError."""
     path = folder / POSITION
     try:
-        position = json.loads(path.read_text(encoding="utf-8"))
+        position = json.loads(storage.read_text(path))
         numbers = [position["step"]]
         if position["resumable"]:
             best, clock = position["best"], position["clock"]
@@ -163,8 +163,8 @@ def publish_model(folder: Path, model: Any, tokenizer: Any, card: dict[str, Any]
 def read_card(folder: Path) -> dict[str, Any]:
     """What the model in a result folder is for. Raises ModelError."""
     try:
-        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        card = json.loads(storage.read_text(folder / CARD))
+    except (OSError, ValueError, RecursionError):
         raise ModelError(
             str(folder / CARD),
             t("没有或读不了", "absent or unreadable"),
