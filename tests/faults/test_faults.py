@@ -27,11 +27,3 @@ def test_each_call_to_the_disk_fails_once(scene: Scene) -> None:
     assert tally.notes["ended with 0"] > 30  # a save that fails does not end the run
     assert tally.notes["ended with 1"] > 10  # a record that cannot be written does
     assert tally.failures == []
-
-
-def test_some_hostile_folders(scene: Scene) -> None:
-    tally = programmes.hostile(scene, 12, seed=2)
-    print(tally)
-    assert tally.failures == []
-    assert tally.notes["refused"] > 2
-    assert tally.notes["loaded"] > 2

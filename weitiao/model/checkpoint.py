@@ -8,6 +8,7 @@ dropout and learning rate follow from the seed and the step's number.
 import json
 import struct
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from weitiao import storage
+from weitiao.data.columns import Columns
 from weitiao.errors import DamagedError, ModelError, NonFiniteError
 from weitiao.language import t
 from weitiao.model.heads import has_score_head
@@ -25,7 +27,7 @@ from weitiao.storage import published_folder, write_json
 
 WEIGHTS, MOMENTS, POSITION = "weights.safetensors", "moments.safetensors", "position.json"
 _DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.float64: "F64"}
-_CARD_KEYS = {"task", "labels", "method", "max_tokens", "base_model"}
+_CARD_KEYS = {"task", "labels", "method", "max_tokens", "base_model", "columns"}
 CARD = "weitiao.json"
 """The file in a result folder that says what the model is for."""
 
@@ -170,9 +172,26 @@ def read_card(folder: Path) -> dict[str, Any]:
             t("没有或读不了", "absent or unreadable"),
             t("这次运行没有完成？看 run.json 里的 state", "did the run finish? see state in its run.json"),
         ) from None
-    if not isinstance(card, dict) or not card.keys() >= _CARD_KEYS:
+    if not isinstance(card, dict) or not card.keys() >= _CARD_KEYS or not _is_card(card):
         raise ModelError(str(folder / CARD), t("内容不完整", "not a complete card"), t("重新训练", "train again"))
     return card
+
+
+def _is_card(card: dict[str, Any]) -> bool:
+    """Whether each entry is of the kind that its readers rely on."""
+    labels, base, columns, longest, task = (card[key] for key in ("labels", "base_model", "columns", "max_tokens", "task"))
+    return (
+        isinstance(labels, list)
+        and all(isinstance(label, str) for label in labels)
+        and isinstance(base, dict)
+        and all(isinstance(base.get(key), str) for key in ("path", "sha256"))
+        and isinstance(columns, dict)
+        and columns.keys() <= {field.name for field in fields(Columns)}
+        and isinstance(task, dict)
+        and bool(labels) == (task.get("kind") == "classification")
+        and type(longest) is int
+        and longest > 0
+    )
 
 
 def count_parameters(parameters: Iterable[nn.Parameter]) -> int:
