@@ -27,7 +27,7 @@ from weitiao.model.result import load_result
 from weitiao.model.trees import base_weights, score_trees, with_reference
 from weitiao.prepare import encode_passages, encode_preferences, encode_prompts
 from weitiao.progress import Reporter
-from weitiao.records import Example, Row, Tree
+from weitiao.records import Example, Passage, Row, Tree
 from weitiao.run import Run
 from weitiao.tasks.classification import Classification
 from weitiao.tasks.text import encode_documents
@@ -243,12 +243,12 @@ def evaluate(run: Path | str | Tuned, data: Path | str | None = None, reporter: 
             return judge_pairs(tuned.model, examples, trees, most, seed, bar.advance)
     if tuned.task is None:
         if isinstance(tuned.config.task, GenerationTask):
-            passages = encode_passages(tuned.config, tuned.encoder, dataset, "test", tuned.max_tokens)
+            passages: Sequence[Passage] = encode_passages(tuned.config, tuned.encoder, dataset, "test", tuned.max_tokens, reporter)
         else:
             passages = encode_documents(tuned.encoder, dataset.splits["test"], tuned.max_tokens)
         with reporter.bar(t("评测", "evaluating"), sum(len(passage.blocks) for passage in passages)) as bar:
             return judge_text(tuned.model, tuned.config.task.kind, passages, most, seed, bar.advance)
-    prompts = encode_prompts(tuned.config, tuned.encoder, dataset, "test", tuned.max_tokens)
+    prompts = encode_prompts(tuned.config, tuned.encoder, dataset, "test", tuned.max_tokens, reporter)
     with reporter.bar(t("评测", "evaluating"), len(prompts)) as bar:
         return judge_labels(tuned.predictor, prompts, seed, bar.advance)
 

@@ -7,6 +7,8 @@ from rich.table import Table
 
 from weitiao.language import current, t
 from weitiao.progress import human_bytes, human_seconds
+from weitiao.report.diagnosis import diagnose
+from weitiao.report.folder import read_folder
 from weitiao.run import Run
 
 _TITLES = {
@@ -40,6 +42,7 @@ def run_summary(run: Run) -> dict[str, Any]:
         "comparison": parts["comparison"].get("pairs"),
         "training": run.record.get("training"),
         "trainable": run.record.get("trainable"),
+        "diagnosis": [one.as_dict() for one in diagnose(read_folder(run.path))],
     }
 
 
@@ -61,7 +64,13 @@ def run_table(run: Run) -> str:
     summary = run_summary(run)
     return "\n".join(
         part
-        for part in (_scores(run, summary), _differences(run, summary), _cost(summary), t("报告：", "report: ") + summary["report"])
+        for part in (
+            _scores(run, summary),
+            _differences(run, summary),
+            _cost(summary),
+            diagnosis_text(summary["diagnosis"]),
+            t("报告：", "report: ") + summary["report"],
+        )
         if part
     )
 
@@ -115,6 +124,11 @@ def _cost(summary: dict[str, Any]) -> str:
         "memory "
         f"{human_bytes(training['peak_memory_bytes'])}, {trainable['parameters']:,} parameters trained ({100 * trainable['share']:.3g} %)",
     )
+
+
+def diagnosis_text(found: list[dict[str, str]]) -> str:
+    """Each diagnosis in a line, with what to do."""
+    return "\n".join(f"! {one['message']} → {one['remedy']}" + (f"  [{one['setting']}]" if one["setting"] else "") for one in found)
 
 
 def metrics_table(evaluation: dict[str, Any]) -> str:

@@ -63,7 +63,7 @@ class Workshop:
         labels = 1 if self.config.objective.kind == "reward" else 2
         shape = self._shape(labels)  # a method that does not fit the model says so now, before the data are read
         self.encoder = ChatEncoder(load_tokenizer(self.folder), str(self.folder.path))
-        self.data = prepare(self.config, self.encoder, self.folder.config)
+        self.data = prepare(self.config, self.encoder, self.folder.config, self.reporter)
         self._require_validation_rows()
         self.audit = audit(self.data, self.encoder)
         stop_on(self.audit["findings"], self.config.check.fail_on)

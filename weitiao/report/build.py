@@ -7,6 +7,7 @@ from typing import Any
 from weitiao import storage
 from weitiao.language import Language, use
 from weitiao.report import facts, figures, rows, sections
+from weitiao.report.diagnosis import diagnose
 from weitiao.report.folder import RunFolder, dig, read_folder
 from weitiao.report.headline import build_headline
 from weitiao.report.pages import render
@@ -52,6 +53,7 @@ def _context(folder: RunFolder) -> dict[str, Any]:
         "pairs": sections.pair_rows(folder),
         "comparison_figures": figures.comparison_figures(folder),
         "curves": figures.curve_figures(folder),
+        "diagnoses": diagnose(folder),
         "has_best_step": dig(folder.run, "training", "best_metric", "value") is not None,
         "matrix_after": sections.matrix(folder.after),
         "matrix_before": sections.matrix(folder.before),

@@ -26,6 +26,7 @@ _JSON_FILES = (
     "evaluation/comparison.json",
 )
 _LINE_FILES = ("metrics.jsonl", "evaluation/predictions-before.jsonl", "evaluation/predictions-after.jsonl")
+_BASELINES = "evaluation/predictions-baselines.jsonl"
 
 _LARGEST_FILE_BYTES = 250_000_000
 
@@ -62,6 +63,8 @@ class RunFolder:
     comparison: Json
     predictions_before: tuple[Json, ...]
     predictions_after: tuple[Json, ...]
+    baseline_answers: dict[str, tuple[str, ...]]
+    """What each linear baseline answered to a test row, by its id."""
     absent: tuple[str, ...]
     problems: tuple[tuple[str, str], ...]
 
@@ -118,9 +121,16 @@ def read_folder(path: Path) -> RunFolder:
         comparison=objects["evaluation/comparison.json"],
         predictions_before=lines["evaluation/predictions-before.jsonl"],
         predictions_after=lines["evaluation/predictions-after.jsonl"],
+        baseline_answers=_baseline_answers(path),
         absent=tuple(absent),
         problems=tuple(problems),
     )
+
+
+def _baseline_answers(path: Path) -> dict[str, tuple[str, ...]]:
+    """Runs of other tasks, or without baselines, have no such file: it is not missed."""
+    lines = _read_lines(path, _BASELINES, [], []) if (path / _BASELINES).is_file() else ()
+    return {str(row.get("id")): tuple(str(answer) for name, answer in row.items() if name.startswith("tfidf")) for row in lines}
 
 
 def _read_text(path: Path, name: str, absent: list[str], problems: list[tuple[str, str]]) -> str:
