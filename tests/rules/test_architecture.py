@@ -23,7 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("config_rewards",),
     ("config_data", "config_tasks", "config_methods", "config_objectives", "config_training", "config_decoding", "config_monitor"),
     ("config",),
-    ("data.template", "data.template_worker"),
+    ("data.template", "data.template_worker", "model.limits"),
     ("cost", "optim", "run", "data.layout"),
     ("monitor",),
     ("data.csv_rows", "data.json_rows", "data.columns", "data.split", "data.similar", "data.balance", "data.hidden", "data.packed"),
