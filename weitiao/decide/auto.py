@@ -125,7 +125,7 @@ def audit(work: Auto, config: RunConfig) -> tuple[RunConfig, dict[str, Any]]:
         raise DataError(work.data, cause, t(f"看详情：weitiao check {path}", f"see the details: weitiao check {path}"))
     changes: dict[str, Any] = {}
     lengths = checked["lengths"]["train"]
-    if config.data.max_tokens is None and lengths["n"] and lengths["max"] > 1.5 * lengths["p99"]:
+    if lengths["n"] and lengths["max"] > 1.5 * lengths["p99"]:
         longest = -(-int(lengths["p99"]) // 32) * 32
         changes["data"] = config.data.model_copy(update={"max_tokens": longest})
         why = both(
