@@ -14,7 +14,7 @@ from weitiao.config_data import CheckConfig, DataConfig, ModelConfig
 from weitiao.config_io import check_tree, dump_yaml, parse_yaml, read_tree
 from weitiao.config_methods import HeadMethod, LoraMethod, MethodConfig
 from weitiao.config_objectives import ObjectiveConfig, SftObjective
-from weitiao.config_tasks import ClassificationTask, TaskConfig
+from weitiao.config_tasks import ClassificationTask, GenerationTask, TaskConfig
 from weitiao.config_training import EvaluateConfig, OptimConfig, ReportConfig, TrainConfig
 from weitiao.hub.names import is_prefixed, model_name
 from weitiao.language import t
@@ -64,10 +64,10 @@ class RunConfig(Part):
         if (self.task.kind == "text") != (self.objective.kind == "pretrain"):
             raise ValueError(
                 t(
-                    f"task.kind: {self.task.kind} 与 objective.kind: {self.objective.kind} 不能搭配；text 配 pretrain，classification 和 "
-                    "generation 配 sft",
+                    f"task.kind: {self.task.kind} 与 objective.kind: {self.objective.kind} 不能搭配；text 配 pretrain，classification、"
+                    "qa、generation 配 sft",
                     f"task.kind: {self.task.kind} does not go with objective.kind: {self.objective.kind}; text goes with pretrain, "
-                    "classification and generation with sft",
+                    "classification, qa and generation with sft",
                 )
             )
         if isinstance(self.method, HeadMethod) and self.method.untie and self.task.kind == "classification":
@@ -89,9 +89,10 @@ class RunConfig(Part):
         if self.task.kind != "classification" and self.train.best_by in ("accuracy", "macro_f1"):
             kind = self.task.kind
             raise ValueError(t(f"{kind} 任务的 train.best_by 只能是 loss", f"for the {kind} task train.best_by can only be loss"))
-        if self.task.kind == "generation" and self.method.kind == "head":
-            raise ValueError(t("generation 任务用 lora 或 full", "the generation task takes lora or full"))
+        if self.task.kind in ("qa", "generation") and self.method.kind == "head":
+            raise ValueError(t(f"{self.task.kind} 任务用 lora 或 full", f"the {self.task.kind} task takes lora or full"))
         self._check_columns()
+        self._check_answers()
         return self
 
     def _check_columns(self) -> None:
@@ -104,6 +105,17 @@ class RunConfig(Part):
         if wrong:
             listed, kind = ", ".join(sorted(wrong)), self.task.kind
             raise ValueError(t(f"{kind} 任务用不到 data 里的 {listed}", f"the {kind} task does not use these settings of data: {listed}"))
+
+    def _check_answers(self) -> None:
+        """No setting of written answers without effect."""
+        names = {"answers", "decoding", "metrics"}
+        own, usual = self.evaluate.model_dump(include=names), EvaluateConfig().model_dump(include=names)
+        changed = ", ".join(name for name in own if own[name] != usual[name])
+        if changed and self.task.kind not in ("qa", "generation"):
+            kind = self.task.kind
+            raise ValueError(
+                t(f"{kind} 任务用不到 evaluate 里的 {changed}", f"the {kind} task does not use these settings of evaluate: {changed}")
+            )
 
     @property
     def learning_rate(self) -> float:
@@ -124,11 +136,13 @@ class RunConfig(Part):
         }
         named = self.model.path == "builtin" or model_name(self.model.path) is not None
         model = {} if named else {"path": str(Path(self.model.path).absolute())}
-        changes = {
+        changes: dict[str, Any] = {
             "runs": str(Path(self.runs).absolute()),
             "data": self.data.model_copy(update=data),
             "model": self.model.model_copy(update=model),
         }
+        if isinstance(self.task, GenerationTask) and self.task.json_schema is not None:
+            changes["task"] = self.task.model_copy(update={"json_schema": str(Path(self.task.json_schema).absolute())})
         return self.model_copy(update=changes)
 
     def as_yaml(self) -> str:

@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from weitiao.config_base import Number, Part, Share, Whole
+from weitiao.config_decoding import DecodingConfig
+from weitiao.own_code import FunctionName
 
 
 class CheckpointConfig(Part):
@@ -68,6 +70,14 @@ class EvaluateConfig(Part):
     """Judge the simple methods (majority class, TF-IDF with a linear model) on the same rows."""
     batch_tokens: Annotated[Whole, Field(ge=1)] = 16384
     """Most tokens in one forward pass."""
+    answers: Annotated[Whole, Field(ge=0)] | None = 200
+    """Write answers to this many of the test rows, drawn by `seed` (qa, generation; writing is slow). null: to all; 0: to none, only the
+    loss is measured."""
+    decoding: DecodingConfig = DecodingConfig()
+    """How these answers are written, in `evaluate` and `predict` too."""
+    metrics: tuple[FunctionName, ...] = ()
+    """Functions of your own that score written answers, such as `my_metrics:politeness` (qa, generation): called with the answers, the good
+    answers (a list for each row) and the prompts, they give a number for each row, higher being better."""
 
 
 class ReportConfig(Part):

@@ -10,8 +10,11 @@ from torch import nn
 
 from weitiao.audit.checks import findings_text
 from weitiao.config import RunConfig
+from weitiao.config_tasks import TextTask
+from weitiao.evaluate.answers import judge_written, num_steps, written_note
 from weitiao.evaluate.judge import Judgement, compare, judge_baselines, judge_labels, judge_text
 from weitiao.evaluate.predict import Predictor
+from weitiao.evaluate.written import compare_written
 from weitiao.language import current, t
 from weitiao.model import checkpoint
 from weitiao.model.heads import has_score_head, is_tied
@@ -124,10 +127,15 @@ def judge(run: Run, work: Workshop, model: nn.Module, when: str) -> Judgement | 
         prompts = work.data.prompts["test"]
         with work.reporter.bar(title, len(prompts)) as bar:
             judged = judge_labels(Predictor(model, work.encoder, work.data.task, settings.batch_tokens), prompts, seed, bar.advance)
-    else:
+    elif isinstance(work.config.task, TextTask):
         passages = work.data.passages["test"]
         with work.reporter.bar(title, sum(len(passage.blocks) for passage in passages)) as bar:
             judged = judge_text(model, work.config.task.kind, passages, settings.batch_tokens, seed, bar.advance)
+    else:
+        passages = work.data.passages["test"]
+        with work.reporter.bar(title, num_steps(work.config, passages)) as bar:
+            judged = judge_written(model, work.encoder, work.config, work.marker, passages, bar.advance)
+        work.reporter.say(written_note(judged))
     write_judgement(run, judged, when)
     return judged
 
@@ -173,10 +181,14 @@ def judge_simple(run: Run, work: Workshop) -> dict[str, Any]:
 
 def write_comparison(run: Run, after: Judgement | None, before: Judgement | None, baselines: dict[str, Any]) -> None:
     """After against before and against each baseline, on the same rows."""
-    if after is not None and "accuracy" in after.evaluation["metrics"]:
+    if after is None:
+        return
+    if "accuracy" in after.evaluation["metrics"]:
         others = ({"before": before.correct} if before is not None else {}) | baselines
         if others:
             run.write("evaluation/comparison.json", compare(after.correct, others, run.config.seed))
+    elif before is not None and "written" in after.evaluation:
+        run.write("evaluation/comparison.json", compare_written(after.predictions, before.predictions, run.config.seed))
 
 
 def record_model(run: Run, work: Workshop, model: nn.Module) -> None:

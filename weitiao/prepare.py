@@ -9,7 +9,7 @@ from typing import Any
 from weitiao.audit.checks import run_checks
 from weitiao.audit.findings import AuditInput
 from weitiao.config import RunConfig
-from weitiao.config_tasks import GenerationTask, TextTask
+from weitiao.config_tasks import GenerationTask, QaTask, TextTask
 from weitiao.data.balance import balanced_weights, oversampled
 from weitiao.data.examples import Dataset, describe_lengths, label_counts, load_dataset
 from weitiao.data.ledger import Ledger
@@ -62,7 +62,7 @@ def prepare(config: RunConfig, encoder: ChatEncoder, model_config: dict[str, Any
             _use(dataset.ledger, split, dataset.splits[split])
         passages = {split: encode_documents(encoder, dataset.splits[split], config.task.block_tokens) for split in SPLITS[1:]}
         prepared = Prepared(dataset, rows, {}, passages, config.task.block_tokens, {})
-    elif isinstance(config.task, GenerationTask):
+    elif isinstance(config.task, (GenerationTask, QaTask)):
         passages = {split: encode_passages(config, encoder, dataset, split, most) for split in SPLITS}
         prepared = Prepared(dataset, [passage.blocks[0] for passage in passages["train"]], {}, passages, most, {})
     else:
@@ -118,12 +118,15 @@ def encode_prompts(config: RunConfig, encoder: ChatEncoder, dataset: Dataset, sp
 
 def encode_passages(config: RunConfig, encoder: ChatEncoder, dataset: Dataset, split: SplitName, most_tokens: int) -> list[Passage]:
     """The chats of a split; rows that do not fit or that the template cannot write are booked as rejected, shortened ones as shortened."""
-    assert isinstance(config.task, GenerationTask)  # the caller's branch
+    assert isinstance(config.task, (GenerationTask, QaTask))  # the caller's branch
     passages = []
     examples = dataset.splits[split]
     for example, chat in zip(examples, encode_chats(encoder, examples, most_tokens, config.task, config.data), strict=True):
         if isinstance(chat, str):
             dataset.ledger.reject(split, example.file, example.line, chat)
+            continue
+        if split == "train" and isinstance(config.task, QaTask) and _answer_is_cut(example, chat.passage.example):
+            dataset.ledger.reject(split, example.file, example.line, "answer_cut")
             continue
         dataset.ledger.use(split, example.file)
         if chat.tokens_before > len(chat.encoded.tokens):
@@ -132,6 +135,11 @@ def encode_passages(config: RunConfig, encoder: ChatEncoder, dataset: Dataset, s
     if examples and not passages:
         raise _nothing_fits(dataset, split, most_tokens)
     return passages
+
+
+def _answer_is_cut(whole: Example, shortened: Example) -> bool:
+    """Whether the answer stood in the passage and is no longer there: learning it would be learning to make answers up."""
+    return whole.targets[0] in whole.document and whole.targets[0] not in shortened.document
 
 
 def _nothing_fits(dataset: Dataset, split: SplitName, most_tokens: int) -> DataError:

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from weitiao.config import RunConfig
-from weitiao.config_tasks import ClassificationTask, GenerationTask
-from weitiao.data.chats import Tags, read_chat
+from weitiao.config_tasks import ClassificationTask, GenerationTask, QaTask
+from weitiao.data.chats import Chat, Tags, read_chat, read_question
 from weitiao.data.columns import Columns, parse_candidates, parse_label
+from weitiao.data.json_schema import Checker, load_checker
 from weitiao.data.ledger import Ledger
 from weitiao.data.read import BadRow, check_file, encoding_of, read_rows
 from weitiao.data.rows import Content, Examples, Rows, digest
@@ -21,6 +22,7 @@ from weitiao.errors import DataError
 from weitiao.language import t
 from weitiao.records import SPLITS, Example, Message, Row, SplitName
 from weitiao.tasks.classification import Classification
+from weitiao.tasks.qa import question_chat
 
 _SPLIT_NAMES: Mapping[str, SplitName] = {
     "train": "train",
@@ -104,9 +106,11 @@ def _read(config: RunConfig, source: Source, ledger: Ledger, rows: Rows) -> Layo
     if not num_rows:
         raise DataError(source.path, t("没有一行读得出来", "no row could be read"), t("检查文件格式", "check the file's format"))
     layout = find_layout(list(names), sample, config.task.kind, source.wanted, source.shape, num_rows)
+    schema = config.task.json_schema if isinstance(config.task, GenerationTask) else None
+    checker = None if schema is None else load_checker(schema)
     again = (row for row in read_rows(path, encoding) if isinstance(row, Row)) if kept is None else kept
     for row in again:
-        content = _content(row, layout, source.tags)
+        content = _content(row, layout, source.tags, config, checker)
         if isinstance(content, str):
             ledger.reject(booked, row.file, row.line, content)
         else:
@@ -119,11 +123,11 @@ def _own_split(config: RunConfig, row: Row, split: SplitName | None) -> SplitNam
     return _SPLIT_NAMES[row.values["split"]] if config.data.train == "builtin" and row.file == str(BUILTIN_DATA) else split
 
 
-def _content(row: Row, layout: Layout, tags: Tags) -> Content | str:
+def _content(row: Row, layout: Layout, tags: Tags, config: RunConfig, checker: Checker | None) -> Content | str:
     """What a row says, or the reason why it cannot be used."""
     columns = layout.columns
-    if layout.task == "generation":
-        chat = read_chat(row.values, layout.shape, columns, tags)
+    if layout.task in ("generation", "qa"):
+        chat = _chat(row, layout, tags, config, checker)
         return chat if isinstance(chat, str) else Content(row.file, row.line, "", chat=chat)
     text = row.values.get(columns.text or "")
     if isinstance(text, (int, float)) and not isinstance(text, bool):
@@ -139,6 +143,16 @@ def _content(row: Row, layout: Layout, tags: Tags) -> Content | str:
     if candidates and label not in candidates:
         return "label_not_in_candidates"
     return Content(row.file, row.line, text, label, candidates)
+
+
+def _chat(row: Row, layout: Layout, tags: Tags, config: RunConfig, checker: Checker | None) -> Chat | str:
+    if isinstance(config.task, QaTask):
+        question = read_question(row.values, layout.shape, layout.columns)
+        return question if isinstance(question, str) else question_chat(config.task, question)
+    chat = read_chat(row.values, layout.shape, layout.columns, tags)
+    if checker is not None and not isinstance(chat, str) and (fault := checker.fault(chat.answers[0])) is not None:
+        return f"bad_answer: {fault}"
+    return chat
 
 
 def _leave_out_repeats(config: RunConfig, rows: Rows, ledger: Ledger) -> None:
@@ -251,7 +265,7 @@ def _check_known(rows: Rows, numbers: Sequence[int], name: str, labels: set[str]
 def _examples(config: RunConfig, rows: Rows, numbers: Sequence[int], split: SplitName, task: Classification | None) -> Examples:
     """The rows of a split as examples, each made when it is asked for."""
     several = len({rows.file(number) for number in numbers}) > 1
-    system = config.task.system if isinstance(config.task, GenerationTask) else None
+    system = config.task.system if isinstance(config.task, (GenerationTask, QaTask)) else None
 
     def make(content: Content) -> Example:
         place = f"{content.line}.{content.nth + 1}" if content.nth else f"{content.line}"

@@ -98,13 +98,20 @@ class ChatEncoder:
         """Ids of plain text; control tokens spelled in it stay text."""
         return tuple(self._plain.encode(text, add_special_tokens=False).ids)
 
+    def spelled(self, ids: Sequence[int]) -> str:
+        """The text of token ids, control tokens left out."""
+        controls = set(self._control.values())
+        return str(self.tokenizer.decode([token for token in ids if token not in controls]))
+
     def texts(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
         """Ids of many plain texts, in parallel."""
         return [tuple(e.ids) for e in self._plain.encode_batch_fast(list(texts), add_special_tokens=False)]
 
-    def chats(self, chats: Sequence[Sequence[Message]], add_generation_prompt: bool = True) -> list[tuple[int, ...]]:
-        """Ids of chats, up to where the assistant's answer starts if ``add_generation_prompt``."""
-        cut = [self._cut(chat, add_generation_prompt) for chat in chats]
+    def chats(
+        self, chats: Sequence[Sequence[Message]], add_generation_prompt: bool = True, tools: Sequence[Sequence[Any]] = ()
+    ) -> list[tuple[int, ...]]:
+        """Ids of chats, up to where the assistant's answer starts if ``add_generation_prompt``. ``tools``: those of each chat."""
+        cut = [self._cut(chat, add_generation_prompt, own) for chat, own in zip(chats, tools or [()] * len(chats), strict=True)]
         missing = list({piece for parts in cut for piece in parts[::2] if piece and piece not in self._pieces})
         fresh = dict(zip(missing, self.texts(missing), strict=True))
         for piece in missing:
@@ -233,11 +240,11 @@ class ChatEncoder:
                 ),
             ) from None
 
-    def _cut(self, messages: Sequence[Message], add_generation_prompt: bool) -> list[str]:
+    def _cut(self, messages: Sequence[Message], add_generation_prompt: bool, tools: Sequence[Any] = ()) -> list[str]:
         """Text pieces (even places) and control tokens (odd places) of a rendered chat, users' spellings of control tokens restored as
         text."""
-        hidden = _Hidden(self, messages, ())
-        rendered = self._render(hidden.messages, add_generation_prompt)
+        hidden = _Hidden(self, messages, tools)
+        rendered = self._render(hidden.messages, add_generation_prompt, hidden.tools)
         parts: list[str] = []
         end = 0
         for match in self._pattern.finditer(rendered):

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from weitiao.config_data import DataConfig
-from weitiao.config_tasks import GenerationTask
+from weitiao.config_tasks import GenerationTask, QaTask
 from weitiao.data.render import ChatEncoder, EncodedTurns, Turns
 from weitiao.records import Encoded, Example, Passage
 
@@ -30,7 +30,7 @@ class EncodedChat:
 
 
 def encode_chats(
-    encoder: ChatEncoder, examples: Sequence[Example], most_tokens: int, task: GenerationTask, data: DataConfig
+    encoder: ChatEncoder, examples: Sequence[Example], most_tokens: int, task: GenerationTask | QaTask, data: DataConfig
 ) -> list[EncodedChat | str]:
     """The chats' ids with their trained tokens; "too_long", or "bad_chat: " and why the template cannot write it, instead of a chat."""
     results: list[EncodedChat | str] = []
@@ -49,17 +49,19 @@ def encode_chats(
     return results
 
 
-def _turns(example: Example, task: GenerationTask) -> Turns:
+def _turns(example: Example, task: GenerationTask | QaTask) -> Turns:
     turns = example.turns
     places = [place for place, turn in enumerate(turns) if turn.role == "assistant"]
-    return Turns(turns, example.tools, tuple(places if task.train_on == "all" else places[-1:]))
+    return Turns(turns, example.tools, tuple(places[-1:] if isinstance(task, QaTask) or task.train_on == "last" else places))
 
 
 def _passage(example: Example, chat: EncodedTurns) -> Passage:
     return Passage(example, (Encoded(example.id, chat.tokens, chat.trained),), chat.characters)
 
 
-def _shortened(encoder: ChatEncoder, example: Example, tokens: int, most_tokens: int, task: GenerationTask, where: str) -> Passage | None:
+def _shortened(
+    encoder: ChatEncoder, example: Example, tokens: int, most_tokens: int, task: GenerationTask | QaTask, where: str
+) -> Passage | None:
     """The chat without as many of its oldest exchanges as must go, then with a shorter document; None if it still does not fit."""
 
     def encoded(shorter: Example) -> EncodedTurns | None:
