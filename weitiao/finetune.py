@@ -224,6 +224,7 @@ def publish(run: Run, work: Workshop, model: nn.Module) -> None:
         "labels": list(task.labels) if task else [],
         "method": work.config.method.kind,
         "columns": dataclasses.asdict(work.data.dataset.columns),
+        "shape": work.data.dataset.layout.shape,
         "max_tokens": work.data.max_tokens,
         "shorten": work.config.data.shorten,
         "base_model": {key: run.record["base_model"][key] for key in ("path", "sha256")} | work.inputs.sources.get("model", {}),

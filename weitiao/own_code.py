@@ -5,18 +5,28 @@ The module is looked for in the folder in which the command runs, then where Pyt
 
 import importlib
 import math
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import StringConstraints
+from pydantic import AfterValidator
 
 from weitiao.errors import ConfigError
 from weitiao.language import t
 
-FunctionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
+_NAME = re.compile(r"[^\W\d][\w.]*:[^\W\d]\w*")
+
+
+def _function_name(value: str) -> str:
+    if not _NAME.fullmatch(value):
+        raise ValueError(t("要写成 模块:函数（module:function）", "must be written module:function"))
+    return value
+
+
+FunctionName = Annotated[str, AfterValidator(_function_name)]
 """`module:function`, such as `my_metrics:politeness`."""
 
 

@@ -156,7 +156,7 @@ class _Silent:
 
 def damage(scene: Scene, faults: int, seed: int) -> Tally:
     """A bit flipped, a file cut, swapped, missing or too many, a link in a checkpoint: found every time, and the run goes on from an
-    earlier one to the same result (a tenth are run to the end; all are checked by what the run would go on from)."""
+    earlier one to the same result (each fiftieth is run to the end; all are checked by what the run would go on from)."""
     tally, draw = Tally("damage", seed), random.Random(seed)
     kind, name = "sft-lora", "damaged"
     child(with_disk(Dying(save_windows(scene, kind, "windows-damage")[-1]), lambda: finetune(scene.config(kind, name))))
@@ -175,7 +175,7 @@ def damage(scene: Scene, faults: int, seed: int) -> Tally:
         point = saves.newest()
         if point is None or point.step >= newest.step:
             tally.failures.append(f"{what}: not found")
-        elif number % 10 == 0:
+        elif number % 50 == 0:
             shutil.copytree(run, scene.folder / "runs" / "kept", dirs_exist_ok=True)
             go_on(tally, scene, kind, name, what)
             shutil.copytree(scene.folder / "runs" / "kept", run)

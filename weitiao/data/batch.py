@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from weitiao.data.layout import Layout, lay_out
 from weitiao.records import Encoded
 
 _WINDOW_STEPS = 32
@@ -29,6 +30,8 @@ class Batch:
     """Column of the position before each target: its hidden state predicts the target."""
     targets_N: torch.Tensor
     """Target token, or target label for a `score` head."""
+    layout: Layout
+    """How the rows run through the trunk."""
     allowed_NL: torch.Tensor | None = None
     """`score` head with per-row candidates: which labels each row may take."""
     weights_N: torch.Tensor | None = None
@@ -49,7 +52,8 @@ class Batch:
         allowed = None if self.allowed_NL is None else self.allowed_NL.to(device)
         weights = None if self.weights_N is None else self.weights_N.to(device)
         tokens, lengths, rows = self.tokens_BS.to(device), self.lengths_B.to(device), self.rows_N.to(device)
-        return Batch(self.ids, tokens, lengths, rows, self.columns_N.to(device), self.targets_N.to(device), allowed, weights)
+        layout = self.layout.to(device)
+        return Batch(self.ids, tokens, lengths, rows, self.columns_N.to(device), self.targets_N.to(device), layout, allowed, weights)
 
 
 def make_batch(rows: Sequence[Encoded], num_labels: int = 0) -> Batch:
@@ -68,10 +72,12 @@ def make_batch(rows: Sequence[Encoded], num_labels: int = 0) -> Batch:
                     allowed[i] = False
                     allowed[i, list(row.candidates)] = True
         numbers, labels = torch.arange(len(rows)), torch.tensor([row.label for row in rows])
-        return Batch(ids, tokens, lengths_B, numbers, lengths_B - 1, labels, allowed, _weights(rows, numbers))
+        layout = lay_out(tokens, lengths_B, numbers, lengths_B - 1)
+        return Batch(ids, tokens, lengths_B, numbers, lengths_B - 1, labels, layout, allowed, _weights(rows, numbers))
     places = [(i, j - 1, row.tokens[j]) for i, row in enumerate(rows) for j in range(1, lengths[i]) if row.trained[j]]
-    rows_N, columns_N, targets_N = torch.tensor(places, dtype=torch.long).reshape(-1, 3).T
-    return Batch(ids, tokens, lengths_B, rows_N.contiguous(), columns_N.contiguous(), targets_N.contiguous(), None, _weights(rows, rows_N))
+    rows_N, columns_N, targets_N = (column.contiguous() for column in torch.tensor(places, dtype=torch.long).reshape(-1, 3).T)
+    layout = lay_out(tokens, lengths_B, rows_N, columns_N)
+    return Batch(ids, tokens, lengths_B, rows_N, columns_N, targets_N, layout, None, _weights(rows, rows_N))
 
 
 def _weights(rows: Sequence[Encoded], rows_N: torch.Tensor) -> torch.Tensor | None:

@@ -74,6 +74,22 @@ def read_chat(values: Mapping[str, Any], shape: str, columns: Columns, tags: Tag
         return str(reason)
 
 
+def read_prompt(values: Mapping[str, Any], shape: str, columns: Columns, tags: Tags) -> Chat | str:
+    """As :func:`read_chat` for a row whose answer is still to be written: a placeholder stands as the last turn, whatever the row holds."""
+    answer = Message("assistant", "…")
+    if columns.messages is None and shape != "preference_messages":
+        return read_chat({**values, str(columns.chosen or columns.answer): answer.content}, shape, columns, tags)
+    cells = {use: values.get(column) for use, column in columns.as_dict().items() if column is not None}
+    try:
+        turns = _turns(cells["messages"], tags) if "messages" in cells else _answer_turns(cells["chosen"], tags)
+        turns = turns[:-1] if turns and turns[-1].role == "assistant" else turns
+        return _checked(
+            Chat((*_system(cells, turns), *turns, answer), (answer.content,), _tools(cells.get("tools")), _last_user_text(turns))
+        )
+    except _Unusable as reason:
+        return str(reason)
+
+
 def read_question(values: Mapping[str, Any], shape: str, columns: Columns, answered: bool = True) -> Question | str:
     """The question of a row (``answered``: with its answers), or why there is none: "no_prompt", "no_context", "no_answer", or "bad_chat: "
     and details for people. An empty passage is a fault where the columns are those of SQuAD."""

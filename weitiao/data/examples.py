@@ -47,14 +47,18 @@ class Dataset:
     splits: Mapping[SplitName, Sequence[Example]]
     task: Classification | None
     ledger: Ledger
-    columns: Columns
-    """The columns of the training file (of the only file, in :func:`load_split`)."""
+    layout: Layout
+    """The shape and columns of the training file (of the only file, in :func:`load_split`)."""
+
+    @property
+    def columns(self) -> Columns:
+        return self.layout.columns
 
 
 def load_dataset(config: RunConfig) -> Dataset:
     """Read the files, find the columns, make the splits that are not given, settle the labels. Raises DataError or ConfigError."""
     ledger, rows = Ledger(), Rows()
-    columns = [_read(config, source, ledger, rows).columns for source in find_sources(config.data)]
+    layouts = [_read(config, source, ledger, rows) for source in find_sources(config.data)]
     _leave_out_repeats(config, rows, ledger)
     splits = _assign(config, rows)
     splits["train"] = _limited(config, rows, splits["train"], ledger)
@@ -64,7 +68,7 @@ def load_dataset(config: RunConfig) -> Dataset:
         raise DataError(config.data.train, cause, t("改正这些行，或检查 data.columns", "correct these rows, or check data.columns"))
     task = _settle_labels(config, rows, splits) if isinstance(config.task, ClassificationTask) else None
     examples = {name: _examples(config, rows, splits[name], name, task) for name in SPLITS}
-    return Dataset(examples, task, ledger, columns[0])
+    return Dataset(examples, task, ledger, layouts[0])
 
 
 def load_split(config: RunConfig, path: str, task: Classification | None) -> Dataset:
@@ -77,7 +81,7 @@ def load_split(config: RunConfig, path: str, task: Classification | None) -> Dat
     if not numbers:
         cause = t("没有能用的行", "no usable row") + "".join(f"\n  {line}" for line in ledger.rejections(5))
         raise DataError(path, cause, t("检查列名和内容", "check the columns and their content"))
-    return Dataset({"train": [], "validation": [], "test": _examples(config, rows, numbers, "test", task)}, task, ledger, layout.columns)
+    return Dataset({"train": [], "validation": [], "test": _examples(config, rows, numbers, "test", task)}, task, ledger, layout)
 
 
 def _read(config: RunConfig, source: Source, ledger: Ledger, rows: Rows) -> Layout:

@@ -1,6 +1,6 @@
 """Chats → token ids, equal to the tokenizer's own chat template, except that text of a user can never become a control token.
 
-The template is rendered by transformers (in its Jinja sandbox) from messages in which every spelling of a control token has been replaced
+The template is rendered (``weitiao.data.template``) from messages in which every spelling of a control token has been replaced
 by private-use characters. The string is then cut at the control tokens, which only the template can have written; the pieces get their
 original spelling back and are encoded with a tokenizer that knows no control tokens.
 """
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tokenizers import Tokenizer
 
+from weitiao.data.template import Renderer
 from weitiao.errors import ModelError
 from weitiao.language import t
 from weitiao.records import Message
@@ -67,9 +68,13 @@ class ChatEncoder:
         self._pieces: dict[str, tuple[int, ...]] = {}
         self._tools_written: bool | None = None
         self.end_of_text: int = self._end_of_text()
-        self._has_template = bool(tokenizer.chat_template)
-        self._chatml = "<|im_start|>" in added and "<|im_end|>" in added
-        if self._has_template or self._chatml:
+        own = tokenizer.chat_template
+        if isinstance(own, dict):  # several, by name
+            own = own.get("default")
+        chatml = CHATML if "<|im_start|>" in added and "<|im_end|>" in added else None
+        self._template: str | None = own or chatml
+        if self._template:
+            self._renderer = Renderer(self._template, tokenizer.special_tokens_map, where)
             self._check_parity()
             self.end_of_answer: int = self._end_of_answer()
 
@@ -81,10 +86,8 @@ class ChatEncoder:
     @property
     def template(self) -> str:
         """The chat template in use. Raises ModelError when there is none."""
-        if self._has_template:
-            return str(self.tokenizer.chat_template)
-        if self._chatml:
-            return CHATML
+        if self._template:
+            return self._template
         raise ModelError(
             self.where,
             t("分词器没有对话模板", "the tokenizer has no chat template"),
@@ -217,28 +220,7 @@ class ChatEncoder:
         return text[: offsets[first - 1][1]] + (text[offsets[-last][0] :] if last else "")
 
     def _render(self, messages: Sequence[Message], add_generation_prompt: bool, tools: Sequence[Any] = ()) -> str:
-        chat = [message.as_dict() for message in messages]
-        try:
-            return str(
-                self.tokenizer.apply_chat_template(
-                    chat,
-                    tools=list(tools) or None,
-                    chat_template=self.template,
-                    tokenize=False,
-                    add_generation_prompt=add_generation_prompt,
-                )
-            )
-        except ModelError:
-            raise
-        except Exception as error:  # jinja2 raises whatever the template makes it raise
-            raise ModelError(
-                self.where,
-                t(f"对话模板不能用：{error}", f"the chat template cannot be used: {error}"),
-                t(
-                    "检查 chat_template；没有 system 角色的模板不要设 task.system",
-                    "check chat_template; for a template without a system role leave task.system out",
-                ),
-            ) from None
+        return self._renderer.render([message.as_dict() for message in messages], tools, add_generation_prompt)
 
     def _cut(self, messages: Sequence[Message], add_generation_prompt: bool, tools: Sequence[Any] = ()) -> list[str]:
         """Text pieces (even places) and control tokens (odd places) of a rendered chat, users' spellings of control tokens restored as
@@ -264,9 +246,8 @@ class ChatEncoder:
 
     def _check_parity(self) -> None:
         """Cutting at control tokens gives the official ids, or the tokenizer adds something of its own between the pieces."""
-        chat = [{"role": m.role, "content": m.content} for m in _PROBE]
-        ours = self.chat(_PROBE, add_generation_prompt=False)  # first: it says what is wrong with a template that fails
-        official = self.tokenizer.apply_chat_template(chat, chat_template=self.template, tokenize=True, return_dict=False)
+        ours = self.chat(_PROBE, add_generation_prompt=False)
+        official = self.tokenizer.encode(self._render(_PROBE, False), add_special_tokens=False)
         if list(official) != list(ours):
             raise ModelError(
                 self.where,

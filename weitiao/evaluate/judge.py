@@ -16,8 +16,9 @@ from weitiao.evaluate import metrics
 from weitiao.evaluate.baselines import BASELINES
 from weitiao.evaluate.predict import LabelScores, Predictor
 from weitiao.evaluate.statistics import bootstrap, mcnemar, paired_difference
-from weitiao.model.heads import has_score_head, output_matrix, trunk
+from weitiao.model.heads import has_score_head, output_matrix
 from weitiao.model.logprobs import log_probabilities
+from weitiao.model.states import states
 from weitiao.records import Example, Passage
 from weitiao.tasks.classification import Classification, Prompt
 
@@ -142,8 +143,7 @@ def _passage_losses(
     device = next(model.parameters()).device
     for group in split_by_tokens([len(block.tokens) for _, block in blocks], most_tokens):
         batch = make_batch([blocks[j][1] for j in group]).to(device)
-        hidden_BSH = trunk(model)(input_ids=batch.tokens_BS, use_cache=False).last_hidden_state
-        hidden_NH = hidden_BSH[batch.rows_N, batch.columns_N]
+        hidden_NH = states(model, batch.layout)
         logs = log_probabilities(hidden_NH, output_matrix(model), torch.arange(len(hidden_NH), device=device), batch.targets_N)
         owners = [blocks[group[row]][0] for row in batch.rows_N.tolist()]
         np.subtract.at(nats, owners, logs.double().cpu().numpy())

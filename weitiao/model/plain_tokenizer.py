@@ -2,8 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from datetime import datetime
-from functools import cache
 from typing import Any
 
 from tokenizers import AddedToken, Tokenizer
@@ -24,6 +22,8 @@ class PlainTokenizer:
         except Exception as error:  # the library raises bare Exception
             cause = t(f"分词器打不开：{first_line(error)}", f"the tokenizer cannot be opened: {first_line(error)}")
             raise ModelError(str(where), cause, t("重新下载分词器文件", "fetch the tokenizer files again")) from error
+        self.backend_tokenizer.no_truncation()  # as transformers has it, whatever the file says
+        self.backend_tokenizer.no_padding()
         check_vocabulary(folder, self.backend_tokenizer.get_vocab_size())
         self._settings = _read_settings(folder)
         template = folder.path / "chat_template.jinja"
@@ -47,23 +47,15 @@ class PlainTokenizer:
         """The text of token ids, control tokens included."""
         return self.backend_tokenizer.decode(list(ids), skip_special_tokens=False)
 
-    def apply_chat_template(
-        self,
-        chat: list[dict[str, Any]],
-        *,
-        tools: list[Any] | None = None,
-        chat_template: str,
-        tokenize: bool,
-        add_generation_prompt: bool = False,
-        return_dict: bool = False,
-    ) -> str | list[int]:
-        """The chat as text, or as token ids."""
-        assert not return_dict
-        names = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
-        tokens = {name: token for name in names if (token := self._special(name)) is not None}
-        given = {"messages": chat, "tools": tools, "documents": None, "add_generation_prompt": add_generation_prompt} | tokens
-        rendered = _compiled(chat_template).render(given)
-        return self.backend_tokenizer.encode(rendered, add_special_tokens=False).ids if tokenize else rendered
+    @property
+    def special_tokens_map(self) -> dict[str, str]:
+        """The special tokens that have a name."""
+        names = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+        return {name: token for name in names if (token := self._special(name)) is not None}
+
+    def encode(self, text: str, add_special_tokens: bool) -> list[int]:
+        """Ids of a text; control tokens spelled in it become what they spell."""
+        return self.backend_tokenizer.encode(text, add_special_tokens=add_special_tokens).ids
 
     def _special(self, name: str) -> str | None:
         value = self._settings.get(name)
@@ -79,28 +71,3 @@ def _read_settings(folder: ModelFolder) -> dict[str, Any]:
             str(path), t(f"读不了：{error}", f"cannot be read: {error}"), t("重新下载这个文件", "fetch the file again")
         ) from None
     return value if isinstance(value, dict) else {}
-
-
-@cache
-def _compiled(template: str) -> Any:
-    """A chat template, ready to be rendered."""
-    return _environment().from_string(template)
-
-
-def _environment() -> Any:
-    """The sandbox in which transformers renders chat templates, with its settings."""
-    import jinja2.ext
-    from jinja2.exceptions import TemplateError
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    def raise_exception(message: str) -> None:
-        raise TemplateError(message)
-
-    def tojson(value: Any, indent: int | None = None) -> str:
-        return json.dumps(value, ensure_ascii=False, indent=indent)
-
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[jinja2.ext.loopcontrols])
-    environment.filters["tojson"] = tojson
-    environment.globals["raise_exception"] = raise_exception
-    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
-    return environment

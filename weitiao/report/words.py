@@ -20,6 +20,24 @@ def metric_title(name: str) -> str:
         "loss": t("损失（奈特）", "loss (nats)"),
         "perplexity": t("困惑度", "perplexity"),
         "bits_per_character": t("每字符比特数", "bits per character"),
+        "exact_match": t("完全匹配", "exact match"),
+        "f1": t("词元 F1", "token F1"),
+        "rouge_l": "ROUGE-L",
+        "answered_f1": t("F1（有答案的题）", "F1, questions with an answer"),
+        "answered_exact_match": t("完全匹配（有答案的题）", "exact match, questions with an answer"),
+        "abstention_recall": t("拒答召回率", "abstention recall"),
+        "abstention_precision": t("拒答精确率", "abstention precision"),
+        "field_f1": t("字段 F1", "field F1"),
+        "json_valid": t("是合法的 JSON", "valid JSON"),
+        "schema_valid": t("合乎 JSON Schema", "keeps to the JSON Schema"),
+        "chrf": "chrF",
+        "bleu": "BLEU",
+        "answer_tokens": t("回答长度（词元）", "answer length (tokens)"),
+        "length_ratio": t("长度 / 参考长度", "length / reference length"),
+        "cut_off_rate": t("没写完的占比", "share cut off"),
+        "empty_rate": t("空回答的占比", "share empty"),
+        "distinct_1": "distinct-1",
+        "distinct_2": "distinct-2",
     }
     return titles.get(name, name)
 
@@ -64,6 +82,7 @@ def task_title(name: str) -> str:
     """The name of a task."""
     titles = {
         "classification": t("分类", "classification"),
+        "qa": t("问答", "question answering"),
         "generation": t("回答（对话）", "generation (chats)"),
         "text": t("文本（预训练）", "text (pre-training)"),
     }

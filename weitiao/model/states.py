@@ -1,0 +1,136 @@
+"""Hidden states where they are asked for, with the least work: every objective, evaluation and prediction goes through here.
+
+    1. What rows begin with in common is computed once (data/layout.py).
+    2. The last block computes queries, attention and MLP only for the positions that are asked for; keys and values it needs of all.
+    3. Attention over short rows is two plain products: on a CPU the fused kernel's backward takes several times as long.
+
+Models of the families below run block by block; any other one runs its own forward over the padded rows.
+Shapes: T tokens, N asked-for positions, H hidden size, h heads of size d, g key-value heads.
+"""
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from weitiao.data.layout import Layout, Part
+from weitiao.model.heads import blocks, final_norm, trunk
+
+FAMILIES = ("llama", "qwen2", "qwen3")
+"""Model types whose blocks are: norm, attention with rotary positions, norm, gated MLP."""
+SHORT_KEYS = 256
+"""On a CPU, up to so many keys plain products beat the fused kernel, forward and backward (2 to 10 times at 32 to 128 keys)."""
+
+
+def states(model: nn.Module, layout: Layout) -> torch.Tensor:
+    """The trunk's hidden states [N, H], the final norm included, at the layout's positions."""
+    core: Any = trunk(model)
+    if not runs_by_block(core):
+        return core(input_ids=layout.tokens_BS, use_cache=False).last_hidden_state[layout.rows_N, layout.columns_N]  # type: ignore[no-any-return]
+    hidden_TH = core.embed_tokens(layout.tokens_T)
+    turn = _turn(core, hidden_TH, layout)
+    *earlier, last = blocks(model)
+    for block in earlier:
+        hidden_TH = run_block(block, hidden_TH, turn, layout.parts)
+    hidden_TH = run_block(last, hidden_TH, turn, layout.parts, layout)
+    return final_norm(model)(hidden_TH[layout.asked_N])  # type: ignore[no-any-return]
+
+
+def runs_by_block(core: Any) -> bool:
+    """Whether a trunk is of a family that runs block by block: full causal attention without dropout."""
+    settings = core.config.to_dict()
+    layers = set(settings.get("layer_types") or ())
+    return settings["model_type"] in FAMILIES and layers <= {"full_attention"} and not settings.get("attention_dropout")
+
+
+def _turn(core: Any, hidden_TH: torch.Tensor, layout: Layout) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cosines and sines [T, 1, d] of the rotary positions."""
+    cos, sin = core.rotary_emb(hidden_TH[None], layout.positions_T[None])
+    return cos[0, :, None], sin[0, :, None]
+
+
+def rotate(x_Thd: torch.Tensor, turn: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+    """Rotary positions (Su et al. 2021, arXiv:2104.09864), the halves of a head as pairs."""
+    cos, sin = turn
+    first, second = x_Thd.chunk(2, dim=-1)
+    return x_Thd * cos + torch.cat((-second, first), dim=-1) * sin
+
+
+def run_block(
+    block: Any, hidden_TH: torch.Tensor, turn: tuple[torch.Tensor, torch.Tensor], parts: tuple[Part, ...], only: Layout | None = None
+) -> torch.Tensor:
+    """One block over all tokens; ``only``: its outputs only where that layout asks for them."""
+    attention = block.self_attn
+    normed = block.input_layernorm(hidden_TH)
+    k_Tgd, v_Tgd = (project(normed).unflatten(-1, (-1, attention.head_dim)) for project in (attention.k_proj, attention.v_proj))
+    if only is not None and only.asked is not None:
+        hidden_TH, normed, turn_q = hidden_TH[only.asked_T], normed[only.asked_T], (turn[0][only.asked_T], turn[1][only.asked_T])
+        queries: tuple[Part, ...] = (only.asked,)
+    else:
+        queries, turn_q = parts, turn
+    q_Qhd = attention.q_proj(normed).unflatten(-1, (-1, attention.head_dim))
+    if attention.config.model_type == "qwen3":
+        q_Qhd, k_Tgd = attention.q_norm(q_Qhd), attention.k_norm(k_Tgd)
+    mixed = attend(rotate(q_Qhd, turn_q), rotate(k_Tgd, turn), v_Tgd, parts, queries)
+    hidden_TH = hidden_TH + attention.o_proj(mixed.flatten(1))
+    return hidden_TH + block.mlp(block.post_attention_layernorm(hidden_TH))  # type: ignore[no-any-return]
+
+
+def attend(
+    q_Qhd: torch.Tensor, k_Tgd: torch.Tensor, v_Tgd: torch.Tensor, parts: tuple[Part, ...], queries: tuple[Part, ...]
+) -> torch.Tensor:
+    """Attention [Q, h, d] of the queries' grids, each over the keys of its sources and, where it is one of the parts, its own."""
+    keys, values = _grids(k_Tgd, parts), _grids(v_Tgd, parts)
+    mixed = []
+    for i, (q_BhMd, part) in enumerate(zip(_grids(q_Qhd, queries), queries, strict=True)):
+        own = [(i, None)] if queries is parts else []
+        seen = [[_rows_of(x[j], owners, part.rows) for j, owners in (*part.sources, *own)] for x in (keys, values)]
+        k_BgKd, v_BgKd = (x[0] if len(x) == 1 else torch.cat(x, dim=2) for x in seen)
+        mixed.append(attention(q_BhMd, k_BgKd, v_BgKd, part.sees).transpose(1, 2).flatten(0, 1))
+    return torch.cat(mixed) if len(mixed) > 1 else mixed[0]
+
+
+def _grids(x_Tnd: torch.Tensor, parts: tuple[Part, ...]) -> list[torch.Tensor]:
+    """Each part as [rows, n, width, d]."""
+    pieces = torch.split(x_Tnd, [part.rows * part.width for part in parts])
+    return [x.view(part.rows, part.width, *x.shape[1:]).transpose(1, 2) for x, part in zip(pieces, parts, strict=True)]
+
+
+def _rows_of(x: torch.Tensor, owners: torch.Tensor | None, num_rows: int) -> torch.Tensor:
+    if owners is None:
+        return x
+    return x.expand(num_rows, -1, -1, -1) if len(x) == 1 else x[owners]
+
+
+def attention(q_BhMd: torch.Tensor, k_BgKd: torch.Tensor, v_BgKd: torch.Tensor, sees: torch.Tensor | None) -> torch.Tensor:
+    """softmax(q kᵀ / √d) v [B, h, M, d]; ``sees`` [B or 1, 1, M, K] says which keys each query sees (None: causally)."""
+    if q_BhMd.is_cpu and k_BgKd.shape[2] <= SHORT_KEYS:
+        if sees is None:
+            sees = torch.ones(q_BhMd.shape[2], k_BgKd.shape[2], dtype=torch.bool).tril()[None, None]
+        return _ShortAttention.apply(q_BhMd, k_BgKd, v_BgKd, sees)  # type: ignore[no-any-return,no-untyped-call]
+    return F.scaled_dot_product_attention(q_BhMd, k_BgKd, v_BgKd, sees, is_causal=sees is None, enable_gqa=True)
+
+
+class _ShortAttention(torch.autograd.Function):
+    """Attention by plain products. All queries that use the same keys (the heads of a group) are one matrix; the softmax is in float32;
+    only its result, in the inputs' precision, is kept for the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, sees: torch.Tensor) -> torch.Tensor:
+        ctx.shape, (groups, num_keys) = q.shape, k.shape[1:3]
+        folded = (q * q.shape[-1] ** -0.5).reshape(q.shape[0], groups, -1, q.shape[-1])
+        scores = (folded @ k.transpose(2, 3)).float().view(*q.shape[:3], num_keys)
+        share = scores.masked_fill_(~sees, float("-inf")).softmax(-1).to(q.dtype).view(*folded.shape[:3], num_keys)
+        ctx.save_for_backward(folded, k, v, share)
+        mixed: torch.Tensor = share @ v
+        return mixed.view(q.shape)
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        q, k, v, share = ctx.saved_tensors
+        slope = upstream[0].reshape(q.shape)
+        d_share = slope @ v.transpose(2, 3)
+        d_scores = torch._softmax_backward_data(d_share, share, -1, share.dtype)
+        d_q = (d_scores @ k).mul_(q.shape[-1] ** -0.5).view(ctx.shape)
+        return d_q, d_scores.transpose(2, 3) @ q, share.transpose(2, 3) @ slope, None
