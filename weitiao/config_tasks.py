@@ -70,6 +70,14 @@ class QaTask(Part):
         return self
 
 
+class PreferenceTask(Part):
+    """Tell the better of two answers to one prompt (`chosen`) from the worse one (`rejected`), and write such as the better one."""
+
+    kind: Literal["preference"] = "preference"
+    system: Text | None = None
+    """System prompt for pairs that have none; absent: none."""
+
+
 class TextTask(Part):
     """Learn the language of a text (self-supervised): predict each next token."""
 
@@ -78,4 +86,4 @@ class TextTask(Part):
     """Documents are joined with the end-of-text token and cut into blocks of this many tokens."""
 
 
-TaskConfig = Annotated[ClassificationTask | QaTask | GenerationTask | TextTask, Field(discriminator="kind")]
+TaskConfig = Annotated[ClassificationTask | QaTask | GenerationTask | PreferenceTask | TextTask, Field(discriminator="kind")]

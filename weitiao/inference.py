@@ -8,17 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from weitiao.config_tasks import QaTask
+from weitiao.config_tasks import PreferenceTask, QaTask
 from weitiao.data.columns import find_columns, parse_candidates
 from weitiao.data.examples import Dataset, load_dataset, load_split
 from weitiao.data.read import BadRow, read_rows
 from weitiao.errors import DataError
 from weitiao.evaluate.answers import judge_written, num_steps
 from weitiao.evaluate.judge import Judgement, judge_labels, judge_text
+from weitiao.evaluate.pairs import judge_pairs
 from weitiao.evaluate.written import Marker
 from weitiao.hub.resolve import localise_data
 from weitiao.language import t
-from weitiao.prepare import encode_passages, encode_prompts
+from weitiao.prepare import encode_passages, encode_preferences, encode_prompts
 from weitiao.progress import Reporter
 from weitiao.records import Example, Row
 from weitiao.replies import Reply, file_examples, replies, text_example
@@ -201,6 +202,11 @@ def evaluate(run: Path | str | Tuned, data: Path | str | None = None, reporter: 
         passages = encode_passages(tuned.config, tuned.encoder, dataset, "test", tuned.max_tokens)
         with reporter.bar(t("评测", "evaluating"), num_steps(tuned.config, passages)) as bar:
             return judge_written(tuned.model, tuned.encoder, tuned.config, marker, passages, bar.advance)
+    if isinstance(tuned.config.task, PreferenceTask):
+        pairs = encode_preferences(tuned.config, tuned.encoder, dataset, "test", tuned.max_tokens)
+        examples, trees = [example for example, _ in pairs], tuned.with_reference([tree for _, tree in pairs])
+        with reporter.bar(t("评测", "evaluating"), len(trees)) as bar:
+            return judge_pairs(tuned.model, examples, trees, most, seed, bar.advance)
     if tuned.task is None:
         passages = encode_documents(tuned.encoder, dataset.splits["test"], tuned.max_tokens)
         with reporter.bar(t("评测", "evaluating"), sum(len(passage.blocks) for passage in passages)) as bar:

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime, timezone
 from functools import cached_property
 from importlib import metadata
@@ -120,6 +120,15 @@ class Run:
                 t("等它结束，或换一个 name=…", "wait for it to end, or choose another name=…"),
             ) from None
         return self
+
+    @property
+    def is_held(self) -> bool:
+        """Whether a process holds the folder: a state of `running` without one means that it died."""
+        try:
+            with FileLock(self._lock.lock_file, timeout=0) if Path(self._lock.lock_file).is_file() else nullcontext():
+                return False
+        except Timeout:
+            return True
 
     def unlock(self) -> None:
         """Let go of the folder."""

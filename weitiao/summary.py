@@ -7,6 +7,8 @@ from rich.table import Table
 
 from weitiao.language import current, t
 from weitiao.progress import human_bytes, human_seconds
+from weitiao.report.diagnosis import diagnose
+from weitiao.report.folder import read_folder
 from weitiao.report.words import metric_title
 from weitiao.run import Run
 
@@ -27,6 +29,7 @@ def run_summary(run: Run) -> dict[str, Any]:
         "comparison": parts["comparison"].get("pairs"),
         "training": run.record.get("training"),
         "trainable": run.record.get("trainable"),
+        "diagnosis": [one.as_dict() for one in diagnose(read_folder(run.path))],
     }
 
 
@@ -35,9 +38,9 @@ def score_cell(metric: dict[str, Any] | None) -> str:
     return "–" if metric is None else f"{metric['value']:.3f} [{metric['low']:.3f}, {metric['high']:.3f}]"
 
 
-def printed(table: Table) -> str:
+def printed(table: Table, width: int = 130) -> str:
     """A table as plain text."""
-    console = Console(width=130, color_system=None, force_terminal=False, markup=False, emoji=False)
+    console = Console(width=width, color_system=None, force_terminal=False, markup=False, emoji=False)
     with console.capture() as capture:
         console.print(table)
     return capture.get().rstrip()
@@ -48,7 +51,13 @@ def run_table(run: Run) -> str:
     summary = run_summary(run)
     return "\n".join(
         part
-        for part in (_scores(run, summary), _differences(run, summary), _cost(summary), t("报告：", "report: ") + summary["report"])
+        for part in (
+            _scores(run, summary),
+            _differences(run, summary),
+            _cost(summary),
+            diagnosis_text(summary["diagnosis"]),
+            t("报告：", "report: ") + summary["report"],
+        )
         if part
     )
 
@@ -56,7 +65,7 @@ def run_table(run: Run) -> str:
 def _scores(run: Run, summary: dict[str, Any]) -> str:
     after = summary["after"]
     if after is None:
-        return t("没有测试集，所以没有评测。", "There is no test split, so nothing was evaluated.")
+        return t("没有在测试集上评测。", "Nothing was evaluated on test rows.")
     if "rouge_l" in after:
         return _written_scores(run, summary)
     names = [name for name in _COLUMNS if name in after]
@@ -117,6 +126,11 @@ def _cost(summary: dict[str, Any]) -> str:
         "memory "
         f"{human_bytes(training['peak_memory_bytes'])}, {trainable['parameters']:,} parameters trained ({100 * trainable['share']:.3g} %)",
     )
+
+
+def diagnosis_text(found: list[dict[str, str]]) -> str:
+    """Each diagnosis in a line, with what to do."""
+    return "\n".join(f"! {one['message']} → {one['remedy']}" + (f"  [{one['setting']}]" if one["setting"] else "") for one in found)
 
 
 def metrics_table(evaluation: dict[str, Any]) -> str:

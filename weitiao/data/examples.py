@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from weitiao.config import RunConfig
-from weitiao.config_tasks import ClassificationTask, GenerationTask, QaTask
-from weitiao.data.chats import Chat, Tags, read_chat, read_question
+from weitiao.config_tasks import ClassificationTask, GenerationTask, PreferenceTask, QaTask
+from weitiao.data.chats import Chat, Tags, read_chat, read_pair, read_question
 from weitiao.data.columns import Columns, parse_candidates, parse_label
 from weitiao.data.json_schema import Checker, load_checker
 from weitiao.data.ledger import Ledger
@@ -153,7 +153,8 @@ def _chat(row: Row, layout: Layout, tags: Tags, config: RunConfig, checker: Chec
     if isinstance(config.task, QaTask):
         question = read_question(row.values, layout.shape, layout.columns)
         return question if isinstance(question, str) else question_chat(config.task, question)
-    chat = read_chat(row.values, layout.shape, layout.columns, tags)
+    read = read_pair if config.task.kind == "preference" else read_chat
+    chat = read(row.values, layout.shape, layout.columns, tags)
     if checker is not None and not isinstance(chat, str) and (fault := checker.fault(chat.answers[0])) is not None:
         return f"bad_answer: {fault}"
     return chat
@@ -269,7 +270,7 @@ def _check_known(rows: Rows, numbers: Sequence[int], name: str, labels: set[str]
 def _examples(config: RunConfig, rows: Rows, numbers: Sequence[int], split: SplitName, task: Classification | None) -> Examples:
     """The rows of a split as examples, each made when it is asked for."""
     several = len({rows.file(number) for number in numbers}) > 1
-    system = config.task.system if isinstance(config.task, (GenerationTask, QaTask)) else None
+    system = config.task.system if isinstance(config.task, (GenerationTask, QaTask, PreferenceTask)) else None
 
     def make(content: Content) -> Example:
         place = f"{content.line}.{content.nth + 1}" if content.nth else f"{content.line}"
@@ -296,9 +297,11 @@ def _chat_example(name: str, content: Content, system: str | None) -> Example:
     if chat.document is not None:
         user = next(turn for turn in reversed(before) if turn.role == "user")
         document = user.content[chat.document[0] : chat.document[1]]
+    rejected = (chat.rejected,) if chat.rejected else ()
     return Example(
-        name, tuple(before), chat.answers, document, content.file, content.line, place=chat.document, fields=last.fields, tools=chat.tools
-    )
+        name, tuple(before), chat.answers, document, content.file, content.line, (), rejected,
+        place=chat.document, fields=last.fields, tools=chat.tools,
+    )  # fmt: skip
 
 
 def label_counts(examples: Sequence[Example]) -> dict[str, int]:

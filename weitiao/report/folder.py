@@ -26,6 +26,7 @@ _JSON_FILES = (
     "evaluation/comparison.json",
 )
 _LINE_FILES = ("metrics.jsonl", "evaluation/predictions-before.jsonl", "evaluation/predictions-after.jsonl")
+_BASELINES = "evaluation/predictions-baselines.jsonl"
 
 _UNCOMMON = re.compile(r"[^\n\t -~\u3001-\u303f\u4e00-\u9fff\uff01-\uff5e]")
 """What has to be looked at one by one; nearly all characters of Chinese and English text are known to be harmless."""
@@ -60,6 +61,8 @@ class RunFolder:
     comparison: Json
     predictions_before: tuple[Json, ...]
     predictions_after: tuple[Json, ...]
+    baseline_answers: dict[str, tuple[str, ...]]
+    """What each linear baseline answered to a test row, by its id."""
     absent: tuple[str, ...]
     problems: tuple[tuple[str, str], ...]
 
@@ -70,6 +73,12 @@ class RunFolder:
         if stated:
             return str(stated)
         return "text" if any("bits_per_character" in line for line in self.validations) else "classification"
+
+    @property
+    def is_scored(self) -> bool:
+        """Whether rows are right or wrong, or rewarded, and not judged by their loss."""
+        name = str(self.comparison.get("metric") or "accuracy")
+        return self.task == "classification" or any(metric(one, name) is not None for one in (self.before, self.after))
 
     @property
     def language(self) -> Language:
@@ -110,9 +119,16 @@ def read_folder(path: Path) -> RunFolder:
         comparison=objects["evaluation/comparison.json"],
         predictions_before=lines["evaluation/predictions-before.jsonl"],
         predictions_after=lines["evaluation/predictions-after.jsonl"],
+        baseline_answers=_baseline_answers(path),
         absent=tuple(absent),
         problems=tuple(problems),
     )
+
+
+def _baseline_answers(path: Path) -> dict[str, tuple[str, ...]]:
+    """Runs of other tasks, or without baselines, have no such file: it is not missed."""
+    lines = _read_lines(path, _BASELINES, [], []) if (path / _BASELINES).is_file() else ()
+    return {str(row.get("id")): tuple(str(answer) for name, answer in row.items() if name.startswith("tfidf")) for row in lines}
 
 
 def _read_text(path: Path, name: str, absent: list[str], problems: list[tuple[str, str]]) -> str:
@@ -140,7 +156,7 @@ def _read_object(path: Path, name: str, absent: list[str], problems: list[tuple[
     if not isinstance(value, dict):
         problems.append((name, t("不是一个 JSON 对象", "is not a JSON object")))
         return {}
-    return _safe_object(value)
+    return safe_object(value)
 
 
 def _read_lines(path: Path, name: str, absent: list[str], problems: list[tuple[str, str]]) -> tuple[Json, ...]:
@@ -157,7 +173,7 @@ def _parse_lines(content: str, name: str, problems: list[tuple[str, str]]) -> It
         except ValueError:
             value = None
         if isinstance(value, dict):
-            yield _safe_object(value)
+            yield safe_object(value)
         else:
             problems.append(
                 (
@@ -175,7 +191,7 @@ def _parse_config(content: str, problems: list[tuple[str, str]]) -> Json:
         where = f"config.yaml:{mark.line + 1}" if mark else "config.yaml"
         problems.append((where, t("不是 YAML", "is not YAML")))
         return {}
-    return _safe_object(value) if isinstance(value, dict) else {}
+    return safe_object(value) if isinstance(value, dict) else {}
 
 
 def safe(text: str) -> str:
@@ -197,11 +213,12 @@ def _safe_value(value: Any) -> Any:
     if isinstance(value, str):
         return safe(value)
     if isinstance(value, dict):
-        return _safe_object(value)
+        return safe_object(value)
     return [_safe_value(item) for item in value] if isinstance(value, list) else value
 
 
-def _safe_object(value: dict[Any, Any]) -> Json:
+def safe_object(value: dict[Any, Any]) -> Json:
+    """A JSON object with every string in it made safe to show."""
     return {safe(str(key)): _safe_value(item) for key, item in value.items()}
 
 
