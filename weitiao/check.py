@@ -28,11 +28,11 @@ def check_run(config: RunConfig, reporter: Reporter | None = None) -> dict[str, 
     config = localise(config, reporter).config
     folder = find_model(config.model)
     encoder = ChatEncoder(PlainTokenizer(folder), str(folder.path))
-    prepared = prepare(config, encoder, folder.config)
+    prepared = prepare(config, encoder, folder.config, reporter)
     Marker.of(config).try_own([passage.example for passage in prepared.passages.get("test", [])[:2]])
     found = audit(prepared, encoder)
     dataset, ledger = prepared.dataset, prepared.dataset.ledger.as_dict()
-    example = (prepared.examples("train") or dataset.splits["train"])[0]
+    example = prepared.first_example
     return {
         "model": {"path": str(folder.path), "architecture": folder.architecture, "parameters": folder.parameters},
         "rows": {split: len(dataset.splits[split]) for split in SPLITS},

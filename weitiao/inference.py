@@ -199,7 +199,7 @@ def evaluate(run: Path | str | Tuned, data: Path | str | None = None, reporter: 
     seed, most = tuned.config.seed, tuned.config.evaluate.batch_tokens
     if tuned.writes:
         marker = Marker.of(tuned.config)
-        passages = encode_passages(tuned.config, tuned.encoder, dataset, "test", tuned.max_tokens)
+        passages = encode_passages(tuned.config, tuned.encoder, dataset, "test", tuned.max_tokens, reporter)
         with reporter.bar(t("评测", "evaluating"), num_steps(tuned.config, passages)) as bar:
             return judge_written(tuned.model, tuned.encoder, tuned.config, marker, passages, bar.advance)
     if isinstance(tuned.config.task, PreferenceTask):
@@ -208,10 +208,10 @@ def evaluate(run: Path | str | Tuned, data: Path | str | None = None, reporter: 
         with reporter.bar(t("评测", "evaluating"), len(trees)) as bar:
             return judge_pairs(tuned.model, examples, trees, most, seed, bar.advance)
     if tuned.task is None:
-        passages = encode_documents(tuned.encoder, dataset.splits["test"], tuned.max_tokens)
-        with reporter.bar(t("评测", "evaluating"), sum(len(passage.blocks) for passage in passages)) as bar:
-            return judge_text(tuned.model, tuned.config.task.kind, passages, most, seed, bar.advance)
-    prompts = encode_prompts(tuned.config, tuned.encoder, dataset, "test", tuned.max_tokens)
+        documents = encode_documents(tuned.encoder, dataset.splits["test"], tuned.max_tokens)
+        with reporter.bar(t("评测", "evaluating"), sum(len(document.blocks) for document in documents)) as bar:
+            return judge_text(tuned.model, tuned.config.task.kind, documents, most, seed, bar.advance)
+    prompts = encode_prompts(tuned.config, tuned.encoder, dataset, "test", tuned.max_tokens, reporter)
     with reporter.bar(t("评测", "evaluating"), len(prompts)) as bar:
         return judge_labels(tuned.predictor, prompts, seed, bar.advance)
 

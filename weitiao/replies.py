@@ -100,11 +100,9 @@ def _example(name: str, turns: tuple[Message, ...], place: tuple[int, int] | Non
 
 def replies(tuned: Tuned, asked: Sequence[Example | str], reporter: Reporter) -> list[Reply | str]:
     """The reply to each prompt; the reason stays where there is no prompt, or it does not fit."""
-    task = tuned.config.task
-    assert isinstance(task, (QaTask, GenerationTask))  # the caller's branch
     places = [place for place, example in enumerate(asked) if isinstance(example, Example)]
     examples = [example for example in asked if isinstance(example, Example)]
-    encoded = encode_chats(tuned.encoder, examples, tuned.max_tokens, task, tuned.config.data)
+    encoded = encode_chats(tuned.encoder, examples, tuned.max_tokens, GenerationTask(train_on="last"), tuned.config.data)
     results: list[Reply | str] = [example if isinstance(example, str) else "" for example in asked]
     ready = [(place, chat) for place, chat in zip(places, encoded, strict=True) if isinstance(chat, EncodedChat)]
     for place, chat in zip(places, encoded, strict=True):

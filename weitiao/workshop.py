@@ -66,7 +66,7 @@ class Workshop:
         labels = 1 if self.config.objective.kind == "reward" else 2
         shape = self._shape(labels)  # a method that does not fit the model says so now, before the data are read
         self.encoder = ChatEncoder(load_tokenizer(self.folder), str(self.folder.path))
-        self.data = prepare(self.config, self.encoder, self.folder.config)
+        self.data = prepare(self.config, self.encoder, self.folder.config, self.reporter)
         self._require_validation_rows()
         self.marker = Marker.of(self.config)
         self.marker.try_own([passage.example for passage in self.data.passages.get("test", [])[:2]])

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from weitiao.data.layout import Layout, lay_out
+from weitiao.data.packed import row_lengths
 from weitiao.records import Branch, Encoded, Tree
 
 _WINDOW_STEPS = 32
@@ -218,7 +219,7 @@ class Plan:
 
     def steps(self, first: int = 0) -> Iterator[list[Batch | TreeBatch]]:
         """The micro-batches of each step from step ``first`` on."""
-        lengths = [len(row.tokens) for row in self.rows]
+        lengths = row_lengths(self.rows)
         for epoch in range(first // self.steps_per_epoch, math.ceil(self.num_steps / self.steps_per_epoch)):
             for position, members in enumerate(epoch_order(lengths, self.batch_rows, self.seed, epoch)):
                 step = epoch * self.steps_per_epoch + position
@@ -239,10 +240,11 @@ class Plan:
     def heaviest(self) -> Batch | TreeBatch:
         """The largest micro-batch, padding included, that can occur. It need not hold the longest row: that one may have to stand alone
         where many shorter ones fill the limit."""
-        rows = sorted(self.rows, key=lambda row: -len(row.tokens))
+        lengths = row_lengths(self.rows)
+        order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
 
-        def size(first: int) -> int:  # rows of a micro-batch whose longest is rows[first]
-            return max(1, min(self.batch_rows, self.micro_batch_tokens // len(rows[first].tokens), len(rows) - first))
+        def size(first: int) -> int:  # rows of a micro-batch whose longest is that of order[first]
+            return max(1, min(self.batch_rows, self.micro_batch_tokens // lengths[order[first]], len(order) - first))
 
-        first = max(range(len(rows)), key=lambda i: size(i) * len(rows[i].tokens))
-        return self._batch(rows[first : first + size(first)])
+        first = max(range(len(order)), key=lambda i: size(i) * lengths[order[i]])
+        return self._batch([self.rows[i] for i in order[first : first + size(first)]])

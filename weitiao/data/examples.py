@@ -269,12 +269,9 @@ def _check_known(rows: Rows, numbers: Sequence[int], name: str, labels: set[str]
 
 def _examples(config: RunConfig, rows: Rows, numbers: Sequence[int], split: SplitName, task: Classification | None) -> Examples:
     """The rows of a split as examples, each made when it is asked for."""
-    several = len({rows.file(number) for number in numbers}) > 1
     system = config.task.system if isinstance(config.task, (GenerationTask, QaTask, PreferenceTask)) else None
 
-    def make(content: Content) -> Example:
-        place = f"{content.line}.{content.nth + 1}" if content.nth else f"{content.line}"
-        name = f"{split}:{Path(content.file).name}:{place}" if several else f"{split}:{place}"
+    def make(content: Content, name: str) -> Example:
         document = content.document
         if content.chat is not None:
             return _chat_example(name, content, system)
@@ -283,7 +280,7 @@ def _examples(config: RunConfig, rows: Rows, numbers: Sequence[int], split: Spli
         prompt = task.prompt(document, content.candidates)
         return Example(name, prompt, (content.label,), document, content.file, content.line, content.candidates)
 
-    return Examples(rows, numbers, make)
+    return Examples(rows, numbers, split, make)
 
 
 def _chat_example(name: str, content: Content, system: str | None) -> Example:
