@@ -9,6 +9,7 @@ import platform
 import re
 import shutil
 import signal
+import socket
 import sys
 import threading
 import time
@@ -75,6 +76,7 @@ class Run:
                 method=config.method.kind,
                 objective=config.objective.kind,
                 seconds={},
+                process=this_process(),
             )
             run._settle(parent / name, may_number=config.name is None)
             return run.locked()
@@ -254,6 +256,23 @@ def _uninterrupted() -> Iterator[None]:
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
+
+
+def this_process() -> dict[str, Any]:
+    """What tells this process from any other, so that another one can see whether the run is at work."""
+    return {"host": socket.gethostname(), "pid": os.getpid(), "started": psutil.Process().create_time()}
+
+
+def process_of(record: Mapping[str, Any]) -> int | None:
+    """The process that a record in state `running` belongs to; None: it has ended. 0: it cannot be seen from this machine."""
+    process = record.get("process")
+    if not isinstance(process, dict) or process.get("host") != socket.gethostname():
+        return 0
+    try:
+        pid = int(process["pid"])
+        return pid if abs(psutil.Process(pid).create_time() - float(process["started"])) < 1 else None
+    except (psutil.Error, KeyError, TypeError, ValueError, OverflowError):
+        return None
 
 
 def versions() -> dict[str, str]:

@@ -42,6 +42,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("resume", "training"),
     ("finetune",),
     ("decide",),
+    ("watch",),
     ("commands",),
     ("cli",),
     ("__main__",),
