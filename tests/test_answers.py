@@ -111,11 +111,11 @@ def extracted(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Run
     schema = {"type": "object", "properties": {"place": {"type": "string"}, "number": {"type": "integer"}}, "required": ["place"]}
     (folder / "schema.json").write_text(json.dumps(schema), encoding="utf-8")
     (folder / "own_scores.py").write_text(
-        "def brevity(answers, references, prompts):\n    return [1 / (1 + len(a)) for a in answers]\n"
-        "def raises(answers, references, prompts):\n    return [1 / 0 for a in answers]\n"
-        "def nan(answers, references, prompts):\n    return [float('nan')] * len(answers)\n"
-        "def short(answers, references, prompts):\n    return [1.0]\n"
-        "def words(answers, references, prompts):\n    return ['good'] * len(answers)\n"
+        "def brevity(prompts, answers, references):\n    return [1 / (1 + len(a)) for a in answers]\n"
+        "def raises(prompts, answers, references):\n    return [1 / 0 for a in answers]\n"
+        "def nan(prompts, answers, references):\n    return [float('nan')] * len(answers)\n"
+        "def short(prompts, answers, references):\n    return [1.0]\n"
+        "def words(prompts, answers, references):\n    return ['good'] * len(answers)\n"
     )
     data = write_lines(folder / "data.jsonl", rows)
     task = {"kind": "generation", "json_schema": str(folder / "schema.json")}

@@ -26,6 +26,7 @@ from weitiao.progress import Reporter
 from weitiao.report.build import build_report
 from weitiao.report.card import build_model_card
 from weitiao.resume import check_existing, identity, open_run, save_point, without_report
+from weitiao.rollouts import compare_rewards, judge_answers
 from weitiao.run import Run, hardware
 from weitiao.saves import Saves, clear
 from weitiao.training import train_model
@@ -146,7 +147,11 @@ def judge(run: Run, work: Workshop, model: nn.Module, when: str) -> Judgement | 
         return None
     settings, seed = work.config.evaluate, work.config.seed
     title = t("评测（训练前）", "evaluating (before)") if when == "before" else t("评测（训练后）", "evaluating (after)")
-    if work.data.task:
+    if work.rewards:
+        asked = work.asked("test")
+        with work.reporter.bar(title, len(asked)) as bar:
+            judged = judge_answers(work.writer(model), asked, work.config.task.kind, seed, bar.advance)
+    elif work.data.task:
         prompts = work.data.prompts["test"]
         with work.reporter.bar(title, len(prompts)) as bar:
             judged = judge_labels(Predictor(model, work.encoder, work.data.task, settings.batch_tokens), prompts, seed, bar.advance)
@@ -195,7 +200,7 @@ def judge_before(run: Run, work: Workshop) -> Judgement | None:
 def judge_simple(run: Run, work: Workshop) -> dict[str, Any]:
     """The simple methods on the test split: which rows each gets right."""
     task, test = work.data.task, work.data.dataset.splits["test"]
-    if task is None or not test or not work.config.evaluate.baselines:
+    if task is None or not test or not work.config.evaluate.baselines or work.rewards:
         return {}
     work.reporter.say(t("评测基线（多数类、TF-IDF + 线性模型）", "judging the baselines (majority class, TF-IDF with a linear model)"))
     seen = [prompt.example for prompt in work.data.prompts["test"]]
@@ -210,6 +215,8 @@ def write_comparison(run: Run, after: Judgement | None, before: Judgement | None
     """After against before and against each baseline, on the same rows."""
     if after is None:
         return
+    if before is not None and "reward" in after.evaluation["metrics"]:
+        run.write("evaluation/comparison.json", compare_rewards(after, before, run.config.seed))
     if "accuracy" in after.evaluation["metrics"]:
         others = ({"before": before.correct} if before is not None else {}) | baselines
         if others:

@@ -1,5 +1,6 @@
 """What all parts of a run share: checked input, encoded data, the place to compute."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from torch import nn
 from weitiao import storage
 from weitiao.audit.checks import require_known, stop_on
 from weitiao.config import RunConfig
+from weitiao.config_objectives import GrpoObjective
 from weitiao.data.batch import Plan
 from weitiao.data.render import ChatEncoder
 from weitiao.errors import ConfigError
@@ -33,7 +35,9 @@ from weitiao.model.load import (
 from weitiao.model.trees import base_weights, score_trees, with_reference
 from weitiao.prepare import Prepared, audit, prepare
 from weitiao.progress import Reporter
-from weitiao.records import SPLITS, Encoded, Tree
+from weitiao.records import SPLITS, Encoded, SplitName, Tree
+from weitiao.rewards import Rewards
+from weitiao.rollouts import LOG, Asked, RolloutPlan, Writer
 from weitiao.train import reseed
 
 
@@ -53,11 +57,14 @@ class Workshop:
     audit: dict[str, Any] = field(init=False)
     marker: Marker = field(init=False)
     """Marks written answers (qa, generation)."""
+    rewards: Rewards | None = field(init=False, default=None)
     trained_elements: int = field(init=False)
     all_elements: int = field(init=False)
 
     def __post_init__(self) -> None:
         require_known(self.config.check.fail_on)
+        if isinstance(self.config.objective, GrpoObjective):
+            self.rewards = Rewards(self.config.objective.rewards, self.config.evaluate.batch_tokens)
         self.inputs = localise(self.config, self.reporter)
         self.config = self.inputs.config
         self.folder = find_model(self.config.model)
@@ -149,6 +156,27 @@ class Workshop:
             for split in splits:
                 trees[split] = with_reference(trees[split], score_trees(model, trees[split], most, progress=bar.advance))
         self.data = replace(self.data, trees=trees)
+
+    def asked(self, split: SplitName) -> list[Asked]:
+        """The prompts of a split, to be answered."""
+        if self.data.task:
+            return [Asked(prompt.example, prompt.ids) for prompt in self.data.prompts[split]]
+        examples = self.data.examples(split)
+        return [Asked(e, ids) for e, ids in zip(examples, self.encoder.chats([e.prompt for e in examples]), strict=True)]
+
+    def writer(self, model: nn.Module) -> Writer:
+        """What writes answers with a model and rewards them (grpo)."""
+        assert self.rewards is not None  # the callers' branch
+        assert isinstance(self.config.objective, GrpoObjective)
+        return Writer(model, self.encoder, self.rewards, self.config.objective, self.config.evaluate.batch_tokens)
+
+    def rollouts(self, model: nn.Module, folder: Path) -> RolloutPlan:
+        """The steps of a reinforcement run. ``model`` is still the base model; where every weight moves and a distance to it is asked for,
+        a copy of it is kept."""
+        writer, kept = self.writer(model), None
+        if writer.config.kl_weight and self.config.method.kind == "full":
+            kept = copy.deepcopy(model).requires_grad_(False)
+        return RolloutPlan(writer, self.asked("train"), self.config.train, self.config.seed, kept, folder / LOG)
 
     def plan(self) -> Plan:
         """The steps of the training."""

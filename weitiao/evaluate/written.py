@@ -121,7 +121,7 @@ class Marker:
 
     def _own_scores(self, rows: Sequence[Row]) -> dict[str, list[float]]:
         """What the user's functions say, by their names without the module."""
-        columns = [row["prediction"] for row in rows], [row["answers"] for row in rows], [row["prompt"] for row in rows]
+        columns = [row["prompt"] for row in rows], [row["prediction"] for row in rows], [row["answers"] for row in rows]
         return {
             name.partition(":")[2]: numbers(function, name, "evaluate.metrics", len(rows), *columns) if rows else []
             for name, function in self.own.items()

@@ -3,11 +3,20 @@
 from typing import Any
 
 from weitiao.language import current, t
-from weitiao.report.folder import Json
+from weitiao.report.folder import Json, RunFolder
+
+
+def reward_metrics(folder: RunFolder) -> tuple[str, ...]:
+    """The metrics of answers that were rewarded: the whole reward, its parts, the length, the share that was cut off."""
+    measured = [found for one in (folder.after, folder.before) if isinstance(found := one.get("metrics"), dict)]
+    names = dict.fromkeys(str(name) for found in measured for name in found)
+    return tuple(name for name in names if name == "reward" or name.startswith("reward/") or name in ("answer_tokens", "overlong"))
 
 
 def metric_title(name: str) -> str:
     """The name of a metric; one that is not known here keeps its own."""
+    if name.startswith("reward/"):
+        return t(f"奖励 {name[7:]}", f"reward {name[7:]}")
     titles = {
         "accuracy": t("准确率", "accuracy"),
         "macro_f1": t("宏平均 F1", "macro-F1"),
@@ -38,6 +47,12 @@ def metric_title(name: str) -> str:
         "empty_rate": t("空回答的占比", "share empty"),
         "distinct_1": "distinct-1",
         "distinct_2": "distinct-2",
+        "reward": t("奖励", "reward"),
+        "overlong": t("没写完被截断的份额", "share of answers cut off"),
+        "silent_groups": t("组内奖励全同的份额", "share of groups with equal rewards"),
+        "entropy": t("熵（估计，奈特/词元）", "entropy (estimate, nats per token)"),
+        "clipped": t("不再推动的词元份额", "share of tokens pushed no further"),
+        "kl": t("与基础模型的 KL（奈特/词元）", "KL to the base model (nats per token)"),
         "margin": t("好坏回答之差", "margin between the answers"),
         "reward_accuracy": t("隐含奖励的准确率", "accuracy of the implied reward"),
         "reward_margin": t("隐含奖励之差（奈特）", "margin of the implied reward (nats)"),
@@ -83,6 +98,7 @@ def objective_title(name: str) -> str:
         "orpo": t("几率比偏好优化（orpo）", "odds-ratio preference optimisation (orpo)"),
         "simpo": t("无参考的偏好优化（simpo）", "preference optimisation without a reference (simpo)"),
         "reward": t("奖励模型（reward）", "reward model (reward)"),
+        "grpo": t("按奖励的强化学习（grpo）", "reinforcement by rewards (grpo)"),
     }
     return titles.get(name, name)
 
