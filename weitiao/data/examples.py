@@ -14,7 +14,7 @@ from weitiao.data.ledger import Ledger
 from weitiao.data.read import BadRow, check_file, encoding_of, read_rows
 from weitiao.data.rows import Content, Examples, Rows, digest
 from weitiao.data.shapes import Layout, find_layout
-from weitiao.data.similar import group_names, repeats
+from weitiao.data.similar import names_of, near_groups, repeats
 from weitiao.data.sources import BUILTIN_DATA, Source, find_sources, source_of
 from weitiao.data.split import normalised, split_rows
 from weitiao.errors import DataError
@@ -158,10 +158,14 @@ def _leave_out_repeats(config: RunConfig, rows: Rows, ledger: Ledger) -> None:
 
 
 def _groups(rows: Rows, numbers: Sequence[int]) -> list[str]:
-    """The same for rows that no split may part: near-duplicates; of data too large to compare, rows with the same text."""
+    """The same for rows that no split may part: near-duplicates, which the rows keep; of data too large to compare, rows with the same
+    text."""
     if rows.num_bytes > NEAR_BYTES:
         return [rows.group(number) for number in numbers]
-    return [digest(name) for name in group_names([normalised(rows.content(number).asked) for number in numbers])]
+    texts = [normalised(rows.content(number).asked) for number in numbers]
+    groups = near_groups(texts)
+    rows.keep_near(numbers, groups)
+    return [digest(name) for name in names_of(texts, groups)]
 
 
 def _assign(config: RunConfig, rows: Rows) -> dict[SplitName, Sequence[int]]:
