@@ -20,7 +20,7 @@ from weitiao.errors import DataError
 from weitiao.evaluate.judge import Judgement, judge_labels, judge_text
 from weitiao.evaluate.pairs import judge_pairs
 from weitiao.evaluate.predict import Predictor
-from weitiao.hub.resolve import localise_data
+from weitiao.hub.resolve import localise_data, localise_file
 from weitiao.language import t
 from weitiao.model.load import load_tokenizer
 from weitiao.model.result import load_result
@@ -220,7 +220,8 @@ def _require_same_files(run: Run, dataset: Dataset) -> None:
 
 
 def evaluate(run: Path | str | Tuned, data: Path | str | None = None, reporter: Reporter | None = None) -> Judgement:
-    """Judge the model of a run on a labelled file, or again on its own test split (``data`` None). Raises DataError or ModelError."""
+    """Judge the model of a run on a labelled file (or data set on a hub), or again on its own test split (``data`` None). Raises UserError
+    or NetworkError."""
     tuned = run if isinstance(run, Tuned) else Tuned.load(run)
     reporter = reporter or Reporter(quiet=True)
     if data is None:
@@ -234,7 +235,7 @@ def evaluate(run: Path | str | Tuned, data: Path | str | None = None, reporter: 
             )
         dataset = Dataset({"train": [], "validation": [], "test": dataset.splits["test"]}, tuned.task, dataset.ledger, dataset.columns)
     else:
-        dataset = load_split(tuned.config, str(data), tuned.task)
+        dataset = load_split(tuned.config, localise_file(tuned.config, str(data), reporter), tuned.task)
     seed, most = tuned.config.seed, tuned.config.evaluate.batch_tokens
     if isinstance(tuned.config.task, PreferenceTask):
         pairs = encode_preferences(tuned.config, tuned.encoder, dataset, "test", tuned.max_tokens)

@@ -10,6 +10,7 @@ from weitiao.config import RunConfig
 from weitiao.config_tasks import ClassificationTask, GenerationTask, PreferenceTask
 from weitiao.data.chats import Tags, read_chat, read_pair
 from weitiao.data.columns import Columns, parse_candidates, parse_label
+from weitiao.data.folder import shards_of
 from weitiao.data.ledger import Ledger
 from weitiao.data.read import BadRow, check_file, encoding_of, read_rows
 from weitiao.data.rows import Content, Examples, Rows, digest
@@ -68,7 +69,7 @@ def load_dataset(config: RunConfig) -> Dataset:
 def load_split(config: RunConfig, path: str, task: Classification | None) -> Dataset:
     """One more file as a test split, read as the run's own data were; its labels must be the run's. Raises DataError."""
     ledger, rows = Ledger(), Rows()
-    layout = _read(config, source_of(config.data, path, "test"), ledger, rows)
+    layout, *_ = [_read(config, source_of(config.data, file, "test"), ledger, rows) for file in shards_of(path)]
     numbers = rows.members("test")
     if task is not None:
         _check_known(rows, numbers, "test", set(task.labels))
