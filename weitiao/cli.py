@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from weitiao import __version__
-from weitiao.commands import answers, choose, data, runs
+from weitiao.commands import answers, choose, data, runs, watch
 from weitiao.commands.options import language_first
 from weitiao.errors import UserError, WeitiaoError
 from weitiao.interrupts import Interrupts
@@ -96,6 +96,13 @@ COMMANDS = (
         ),
     ),
     (choose.probe, t("测量一次训练让基础模型忘掉了多少。", "Measure how much a training made the base model forget.")),
+    (
+        watch.watch,
+        t(
+            "在浏览器里看着训练：曲线、结果、预测，启动和停止。",
+            "Watch the training in a browser: curves, results, predictions; start and stop runs.",
+        ),
+    ),
     (runs.runs, t("列出运行：状态、得分、用时。", "List runs: state, score, time.")),
     (runs.report, t("重新生成一次运行的报告。", "Make the report of a run again.")),
     (

@@ -38,6 +38,7 @@ def train_model(run: Run, work: Workshop, model: nn.Module, saves: Saves, start:
     cost.reset_peak(work.device)
     keep_frozen_part(run, work, model, plan)
     try_heaviest(model, objective, plan)
+    run.update(planned_steps=plan.num_steps)
     settings, clock, best = work.config.train, Clock(), Best(work.config.best_by)
     done = start.step if start else 0
     if start:

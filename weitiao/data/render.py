@@ -77,6 +77,9 @@ class ChatEncoder:
         own = tokenizer.chat_template
         if isinstance(own, dict):  # several, by name
             own = own.get("default")
+        if own is not None and not isinstance(own, str):
+            remedy = t("检查 tokenizer_config.json", "check tokenizer_config.json")
+            raise ModelError(where, t("chat_template 不是文本", "chat_template is no text"), remedy)
         chatml = CHATML if "<|im_start|>" in added and "<|im_end|>" in added else None
         self._template: str | None = own or chatml
         if self._template:
