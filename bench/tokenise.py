@@ -3,10 +3,10 @@
     python bench/tokenise.py --rows 100000 --peer /path/to/venv/bin/python
 
 The rows are made from the built-in texts: clauses drawn by seed, 300 tokens a chat on average, one question and one answer. What is timed
-is a process of its own, from before the data are read to the first batch of 32 rows (imports aside, which are shown beside): ours reads,
-divides and audits the rows, as `weitiao train` does, and says how long each took (`processor`: seconds of all its threads); TRL's is `load_dataset`, `SFTTrainer` and its data
-loader with its defaults but for the length. TRL 1.16 cannot mark the assistant's tokens of this template, so that all tokens are trained
-there, which spares it work. `--peer-processes` sets its `dataset_num_proc`.
+is a process of its own, from before the data are read to the first batch of 32 rows (imports aside, which are shown beside; `processor`:
+seconds of all its threads). Ours reads, divides and audits the rows, as `weitiao train` does, and says how long each took; TRL's is
+`load_dataset`, `SFTTrainer` and its data loader with its defaults but for the length. TRL 1.16 cannot mark the assistant's tokens of this
+template, so that all tokens are trained there, which spares it work. `--peer-processes` sets its `dataset_num_proc`.
 """
 
 import argparse
@@ -76,7 +76,8 @@ next(iter(trainer.get_train_dataloader()))
 done = time.perf_counter()
 tokens = sum(map(len, trainer.train_dataset["input_ids"]))
 print(json.dumps({"import": imported - start, "first_batch": done - imported, "processor": time.process_time() - worked,
-                  "parts": {"load_dataset": loaded - imported}, "tokens": tokens, "rows": len(trainer.train_dataset), "trl": trl.__version__, "datasets": datasets.__version__}))
+                  "parts": {"load_dataset": loaded - imported}, "tokens": tokens,
+                  "rows": len(trainer.train_dataset), "trl": trl.__version__, "datasets": datasets.__version__}))
 """
 
 
