@@ -16,7 +16,7 @@ from weitiao.config_methods import HeadMethod, LoraMethod, MethodConfig
 from weitiao.config_monitor import MonitorConfig
 from weitiao.config_objectives import GrpoObjective, ObjectiveConfig, SftObjective
 from weitiao.config_rewards import ModelReward
-from weitiao.config_tasks import ClassificationTask, TaskConfig
+from weitiao.config_tasks import ClassificationTask, GenerationTask, TaskConfig
 from weitiao.config_training import EvaluateConfig, OptimConfig, ReportConfig, TrainConfig
 from weitiao.hub.names import is_prefixed, model_name
 from weitiao.language import t
@@ -44,6 +44,7 @@ def _kind_or_tree(default: str) -> BeforeValidator:
 
 OBJECTIVES = {
     "classification": ("sft", "grpo"),
+    "qa": ("sft",),
     "generation": ("sft", "grpo"),
     "text": ("pretrain",),
     "preference": ("dpo", "orpo", "simpo", "reward"),
@@ -99,6 +100,7 @@ class RunConfig(Part):
             )
         self._check_objective()
         self._check_columns()
+        self._check_answers()
         return self
 
     def _check_objective(self) -> None:
@@ -109,7 +111,7 @@ class RunConfig(Part):
         if self.train.best_by is not None and self.train.best_by not in judged_by:
             what, known = "grpo" if objective == "grpo" else task, ", ".join(judged_by)
             raise ValueError(t(f"{what} 的 train.best_by 只能是 {known}", f"for {what} train.best_by can only be {known}"))
-        if self.method.kind == "head" and (objective == "grpo" or (task in ("generation", "preference") and objective != "reward")):
+        if self.method.kind == "head" and (objective == "grpo" or (task in ("qa", "generation", "preference") and objective != "reward")):
             kind = str(task if objective == "sft" else objective)
             raise ValueError(t(f"{kind} 用 lora 或 full", f"{kind} takes lora or full"))
         if objective == "grpo" and (self.data.balance, self.train.class_weights) != ("none", "none"):
@@ -125,6 +127,17 @@ class RunConfig(Part):
         if wrong:
             listed, kind = ", ".join(sorted(wrong)), self.task.kind
             raise ValueError(t(f"{kind} 任务用不到 data 里的 {listed}", f"the {kind} task does not use these settings of data: {listed}"))
+
+    def _check_answers(self) -> None:
+        """No setting of written answers without effect."""
+        names = {"answers", "decoding", "metrics"}
+        own, usual = self.evaluate.model_dump(include=names), EvaluateConfig().model_dump(include=names)
+        changed = ", ".join(name for name in own if own[name] != usual[name])
+        if changed and self.task.kind not in ("qa", "generation"):
+            kind = self.task.kind
+            raise ValueError(
+                t(f"{kind} 任务用不到 evaluate 里的 {changed}", f"the {kind} task does not use these settings of evaluate: {changed}")
+            )
 
     @property
     def learning_rate(self) -> float:
@@ -153,6 +166,8 @@ class RunConfig(Part):
             "data": self.data.model_copy(update=data),
             "model": self.model.model_copy(update=model),
         }
+        if isinstance(self.task, GenerationTask) and self.task.json_schema is not None:
+            changes["task"] = self.task.model_copy(update={"json_schema": str(Path(self.task.json_schema).absolute())})
         if isinstance(self.objective, GrpoObjective):
             rewards = tuple(
                 one.model_copy(update={"run": str(Path(one.run).absolute())}) if isinstance(one, ModelReward) else one

@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from weitiao.config_base import Number, Part, Share, Whole
+from weitiao.config_decoding import DecodingConfig
+from weitiao.own_code import FunctionName
 
 
 class CheckpointConfig(Part):
@@ -71,6 +73,14 @@ class EvaluateConfig(Part):
     """Judge the result on the test rows. Off while settings are still being chosen, so that the test rows choose nothing."""
     batch_tokens: Annotated[Whole, Field(ge=1)] = 16384
     """Most tokens in one forward pass."""
+    answers: Annotated[Whole, Field(ge=0)] | None = 200
+    """Write answers to this many of the test rows, drawn by `seed` (qa, generation; writing is slow). null: to all; 0: to none, only the
+    loss is measured."""
+    decoding: DecodingConfig = DecodingConfig()
+    """How these answers are written, in `evaluate` and `predict` too."""
+    metrics: tuple[FunctionName, ...] = ()
+    """Functions of your own that score written answers, such as `my_metrics:politeness` (qa, generation): called with the prompts, the
+    answers and the good answers (a list for each row), they give a number for each row, higher being better."""
 
 
 class ReportConfig(Part):

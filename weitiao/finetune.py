@@ -11,10 +11,13 @@ from torch import nn
 
 from weitiao.audit.checks import findings_text
 from weitiao.config import RunConfig
+from weitiao.config_tasks import TextTask
 from weitiao.errors import DataError
+from weitiao.evaluate.answers import judge_written, num_steps, written_note
 from weitiao.evaluate.judge import Judgement, compare, judge_baselines, judge_labels, judge_text
 from weitiao.evaluate.pairs import judge_pairs
 from weitiao.evaluate.predict import Predictor
+from weitiao.evaluate.written import compare_written
 from weitiao.language import current, t
 from weitiao.model import checkpoint
 from weitiao.model.heads import has_score_head, is_tied
@@ -156,10 +159,15 @@ def judge(run: Run, work: Workshop, model: nn.Module, when: str) -> Judgement | 
         examples = [passage.example for passage in work.data.passages["test"]]
         with work.reporter.bar(title, len(trees)) as bar:
             judged = judge_pairs(model, examples, trees, settings.batch_tokens, seed, bar.advance)
-    else:
+    elif isinstance(work.config.task, TextTask):
         passages = work.data.passages["test"]
         with work.reporter.bar(title, sum(len(passage.blocks) for passage in passages)) as bar:
             judged = judge_text(model, work.config.task.kind, passages, settings.batch_tokens, seed, bar.advance)
+    else:
+        passages = work.data.passages["test"]
+        with work.reporter.bar(title, num_steps(work.config, passages)) as bar:
+            judged = judge_written(model, work.encoder, work.config, work.marker, passages, bar.advance)
+        work.reporter.say(written_note(judged))
     write_judgement(run, judged, when)
     return judged
 
@@ -205,12 +213,16 @@ def judge_simple(run: Run, work: Workshop) -> dict[str, Any]:
 
 def write_comparison(run: Run, after: Judgement | None, before: Judgement | None, baselines: dict[str, Any]) -> None:
     """After against before and against each baseline, on the same rows."""
-    if after is not None and before is not None and "reward" in after.evaluation["metrics"]:
+    if after is None:
+        return
+    if before is not None and "reward" in after.evaluation["metrics"]:
         run.write("evaluation/comparison.json", compare_rewards(after, before, run.config.seed))
-    if after is not None and "accuracy" in after.evaluation["metrics"]:
+    if "accuracy" in after.evaluation["metrics"]:
         others = ({"before": before.correct} if before is not None else {}) | baselines
         if others:
             run.write("evaluation/comparison.json", compare(after.correct, others, run.config.seed))
+    elif before is not None and "written" in after.evaluation:
+        run.write("evaluation/comparison.json", compare_written(after.predictions, before.predictions, run.config.seed))
 
 
 def record_model(run: Run, work: Workshop, model: nn.Module) -> None:
@@ -247,6 +259,7 @@ def publish(run: Run, work: Workshop, model: nn.Module) -> None:
         "method": work.config.method.kind,
         "objective": work.config.objective.kind,
         "columns": dataclasses.asdict(work.data.dataset.columns),
+        "shape": work.data.dataset.layout.shape,
         "max_tokens": work.data.max_tokens,
         "shorten": work.config.data.shorten,
         "base_model": {key: run.record["base_model"][key] for key in ("path", "sha256")} | work.inputs.sources.get("model", {}),

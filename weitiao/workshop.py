@@ -16,6 +16,7 @@ from weitiao.config_objectives import GrpoObjective
 from weitiao.data.batch import Plan
 from weitiao.data.render import ChatEncoder
 from weitiao.errors import ConfigError
+from weitiao.evaluate.written import Marker
 from weitiao.hub.resolve import Inputs, localise
 from weitiao.language import t
 from weitiao.methods import apply_method
@@ -54,6 +55,8 @@ class Workshop:
     encoder: ChatEncoder = field(init=False)
     data: Prepared = field(init=False)
     audit: dict[str, Any] = field(init=False)
+    marker: Marker = field(init=False)
+    """Marks written answers (qa, generation)."""
     rewards: Rewards | None = field(init=False, default=None)
     trained_elements: int = field(init=False)
     all_elements: int = field(init=False)
@@ -72,6 +75,8 @@ class Workshop:
         self.encoder = ChatEncoder(load_tokenizer(self.folder), str(self.folder.path))
         self.data = prepare(self.config, self.encoder, self.folder.config, self.reporter)
         self._require_validation_rows()
+        self.marker = Marker.of(self.config)
+        self.marker.try_own([passage.example for passage in self.data.passages.get("test", [])[:2]])
         self.audit = audit(self.data, self.encoder)
         stop_on(self.audit["findings"], self.config.check.fail_on)
         if self.has_score_head and self.data.task:
