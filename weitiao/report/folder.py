@@ -67,6 +67,7 @@ class RunFolder:
     """What each linear baseline answered to a test row, by its id."""
     absent: tuple[str, ...]
     problems: tuple[tuple[str, str], ...]
+    rollouts: tuple[Json, ...] = ()
 
     @property
     def task(self) -> str:
@@ -124,6 +125,7 @@ def read_folder(path: Path) -> RunFolder:
         baseline_answers=_baseline_answers(path),
         absent=tuple(absent),
         problems=tuple(problems),
+        rollouts=_read_lines(path, "rollouts.jsonl", [], problems),
     )
 
 
