@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from weitiao.data.layout import Layout, lay_out
+from weitiao.data.portions import heaviest
 from weitiao.records import Encoded
 
 _WINDOW_STEPS = 32
@@ -155,12 +156,7 @@ class Plan:
         ]
 
     def heaviest(self) -> Batch:
-        """The largest micro-batch, padding included, that can occur. It need not hold the longest row: that one may have to stand alone
-        where many shorter ones fill the limit."""
+        """The largest micro-batch, padding included, that can occur."""
         rows = sorted(self.rows, key=lambda row: -len(row.tokens))
-
-        def size(first: int) -> int:  # rows of a micro-batch whose longest is rows[first]
-            return max(1, min(self.batch_rows, self.micro_batch_tokens // len(rows[first].tokens), len(rows) - first))
-
-        first = max(range(len(rows)), key=lambda i: size(i) * len(rows[i].tokens))
-        return make_batch(rows[first : first + size(first)], self.num_labels)
+        first, number = heaviest([len(row.tokens) for row in rows], self.batch_rows, self.micro_batch_tokens)
+        return make_batch(rows[first : first + number], self.num_labels)
