@@ -6,6 +6,7 @@ from tiny import STEADY, label_rows, load, plan, sft_rows, weights
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from weitiao.config_methods import FullMethod, HeadMethod, LoraMethod
+from weitiao.config_objectives import SftObjective
 from weitiao.errors import ConfigError
 from weitiao.methods import apply_method
 from weitiao.model.checkpoint import count_parameters, publish_model, restore, trained_weights
@@ -27,7 +28,7 @@ def score_model(folder):
 
 
 def train_three_steps(model, learning_rate: float = 1e-2) -> None:
-    objective = choose_objective(model)
+    objective = choose_objective(SftObjective(), model)
     rows = label_rows(LENGTHS, 3) if hasattr(model, "score") else sft_rows(LENGTHS)
     optimizer = Optimizer(model.parameters(), STEADY, learning_rate)
     assert len(list(train(model, objective, plan(rows, 4, 3, num_labels=3), optimizer))) == 3

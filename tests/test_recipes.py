@@ -8,12 +8,13 @@ from weitiao import finetune, load_config
 
 ROOT = Path(__file__).parent.parent
 NEEDS_ITS_CORPUS = {"builtin_base.yaml", "builtin_base_2.yaml"}  # `make builtin-base` runs them; test_config checks the configurations
+NEEDS_PAIRS = {"preference_dpo.yaml"}  # tests/test_preference.py runs it
 NEEDS_A_HUB = {"fudan_news_qwen2_1_5b.yaml"}  # tests/hub/test_fudan_recipe.py serves one
 RECIPES = sorted([*ROOT.glob("recipes/*.yaml"), *ROOT.glob("weitiao/builtin/*.yaml")])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("recipe", [r for r in RECIPES if r.name not in NEEDS_ITS_CORPUS | NEEDS_A_HUB], ids=lambda r: r.name)
+@pytest.mark.parametrize("recipe", [r for r in RECIPES if r.name not in NEEDS_ITS_CORPUS | NEEDS_A_HUB | NEEDS_PAIRS], ids=lambda r: r.name)
 def test_it_runs(recipe: Path, tmp_path: Path) -> None:
     cut = ["train.max_steps=2", "train.batch_rows=8", "data.limit=200", "evaluate.before=false", "evaluate.baselines=false"]
     run = finetune(load_config(recipe, [f"runs={tmp_path}", *cut]))

@@ -108,6 +108,20 @@ def test_the_result_is_that_of_an_uninterrupted_run(config, monkeypatch, after):
     assert sorted(p.name for p in (run / "checkpoints").iterdir()) == sorted(p.name for p in (whole / "checkpoints").iterdir())
 
 
+@pytest.mark.parametrize("last_blocks", [0, 1])
+def test_a_kept_frozen_part_goes_on_to_the_same_result(config, last_blocks, monkeypatch):
+    config = RunConfig.model_validate(config.model_dump() | {"method": {"kind": "head", "last_blocks": last_blocks}})
+    kept = []
+    real = training.keep_frozen_states
+    monkeypatch.setattr(training, "keep_frozen_states", lambda *arguments: kept.append(real(*arguments)))
+    whole = finetune(config.model_copy(update={"name": "whole"})).path
+    run = cut_short(config, monkeypatch)
+    assert finetune(config).record["state"] == "finished"
+    assert len(kept) == 3
+    assert storage.sha256(run / "model" / "model.safetensors") == storage.sha256(whole / "model" / "model.safetensors")
+    assert log(run) == log(whole)
+
+
 def test_chats_go_on_to_the_same_result(config, tmp_path, monkeypatch):
     """Task `generation`: two exchanges a row, read from a folder with a file for each split."""
     folder = tmp_path / "chats"

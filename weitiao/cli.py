@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from weitiao import __version__
-from weitiao.commands import answers, data, runs
+from weitiao.commands import answers, choose, data, runs
 from weitiao.commands.options import language_first
 from weitiao.errors import UserError, WeitiaoError
 from weitiao.interrupts import Interrupts
@@ -81,6 +81,21 @@ COMMANDS = (
         ),
     ),
     (answers.predict, t("预测：一段文本，或一个文件（--out 写到文件）。", "Predict: one text, or a file (--out writes to a file).")),
+    (
+        choose.compare,
+        t(
+            "并排比较：基线、零样本、少样本、各种方法，在同样的测试行上，各自的价格和一条建议；或比较已有的运行。",
+            "Side by side on the same test rows: baselines, the base model, the methods, at their prices, with advice; or existing runs.",
+        ),
+    ),
+    (
+        choose.baselines,
+        t(
+            "不训练，评测简单方法和基础模型（零样本、少样本）。",
+            "Judge the simple methods and the base model (zero-shot, few-shot), no training.",
+        ),
+    ),
+    (choose.probe, t("测量一次训练让基础模型忘掉了多少。", "Measure how much a training made the base model forget.")),
     (runs.report, t("重新生成一次运行的报告。", "Make the report of a run again.")),
     (
         data.schema,

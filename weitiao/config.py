@@ -13,6 +13,7 @@ from weitiao.config_base import Name, Part, Whole
 from weitiao.config_data import CheckConfig, DataConfig, ModelConfig
 from weitiao.config_io import check_tree, dump_yaml, parse_yaml, read_tree
 from weitiao.config_methods import HeadMethod, LoraMethod, MethodConfig
+from weitiao.config_monitor import MonitorConfig
 from weitiao.config_objectives import ObjectiveConfig, SftObjective
 from weitiao.config_tasks import ClassificationTask, TaskConfig
 from weitiao.config_training import EvaluateConfig, OptimConfig, ReportConfig, TrainConfig
@@ -40,6 +41,15 @@ def _kind_or_tree(default: str) -> BeforeValidator:
     return BeforeValidator(complete)
 
 
+OBJECTIVES = {
+    "classification": ("sft",),
+    "generation": ("sft",),
+    "text": ("pretrain",),
+    "preference": ("dpo", "orpo", "simpo", "reward"),
+}
+"""Which objectives a task can be learned by."""
+
+
 class RunConfig(Part):
     """Everything that decides a run."""
 
@@ -57,17 +67,17 @@ class RunConfig(Part):
     train: TrainConfig = TrainConfig()
     optim: OptimConfig = OptimConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    monitor: MonitorConfig = MonitorConfig()
     report: ReportConfig = ReportConfig()
 
     @model_validator(mode="after")
     def _check(self) -> "RunConfig":
-        if (self.task.kind == "text") != (self.objective.kind == "pretrain"):
+        if self.objective.kind not in OBJECTIVES[self.task.kind]:
+            task, objective, fitting = self.task.kind, self.objective.kind, ", ".join(OBJECTIVES[self.task.kind])
             raise ValueError(
                 t(
-                    f"task.kind: {self.task.kind} 与 objective.kind: {self.objective.kind} 不能搭配；text 配 pretrain，classification 和 "
-                    "generation 配 sft",
-                    f"task.kind: {self.task.kind} does not go with objective.kind: {self.objective.kind}; text goes with pretrain, "
-                    "classification and generation with sft",
+                    f"task.kind: {task} 与 objective.kind: {objective} 不能搭配；{task} 配 {fitting}",
+                    f"task.kind: {task} does not go with objective.kind: {objective}; {task} goes with {fitting}",
                 )
             )
         if isinstance(self.method, HeadMethod) and self.method.untie and self.task.kind == "classification":
@@ -86,11 +96,13 @@ class RunConfig(Part):
                     "use one of data.balance and train.class_weights: together they would correct twice",
                 )
             )
-        if self.task.kind != "classification" and self.train.best_by in ("accuracy", "macro_f1"):
-            kind = self.task.kind
-            raise ValueError(t(f"{kind} 任务的 train.best_by 只能是 loss", f"for the {kind} task train.best_by can only be loss"))
-        if self.task.kind == "generation" and self.method.kind == "head":
-            raise ValueError(t("generation 任务用 lora 或 full", "the generation task takes lora or full"))
+        judged_by = {"classification": ("accuracy", "macro_f1", "loss"), "preference": ("accuracy", "loss")}.get(self.task.kind, ("loss",))
+        if self.train.best_by is not None and self.train.best_by not in judged_by:
+            kind, known = self.task.kind, ", ".join(judged_by)
+            raise ValueError(t(f"{kind} 任务的 train.best_by 只能是 {known}", f"for the {kind} task train.best_by can only be {known}"))
+        if self.method.kind == "head" and self.task.kind in ("generation", "preference") and self.objective.kind != "reward":
+            what = self.objective.kind if self.task.kind == "preference" else self.task.kind
+            raise ValueError(t(f"{what} 用 lora 或 full", f"{what} takes lora or full"))
         self._check_columns()
         return self
 

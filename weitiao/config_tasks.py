@@ -40,6 +40,14 @@ class GenerationTask(Part):
     """System prompt for chats that have none; absent: none."""
 
 
+class PreferenceTask(Part):
+    """Tell the better of two answers to one prompt (`chosen`) from the worse one (`rejected`), and write such as the better one."""
+
+    kind: Literal["preference"] = "preference"
+    system: Text | None = None
+    """System prompt for pairs that have none; absent: none."""
+
+
 class TextTask(Part):
     """Learn the language of a text (self-supervised): predict each next token."""
 
@@ -48,4 +56,4 @@ class TextTask(Part):
     """Documents are joined with the end-of-text token and cut into blocks of this many tokens."""
 
 
-TaskConfig = Annotated[ClassificationTask | GenerationTask | TextTask, Field(discriminator="kind")]
+TaskConfig = Annotated[ClassificationTask | GenerationTask | PreferenceTask | TextTask, Field(discriminator="kind")]

@@ -34,7 +34,7 @@ class TrainConfig(Part):
     patience: Annotated[Whole, Field(ge=1)] | None = None
     """Stop after this many validations without a better result. Absent: train to the end. The best weights are kept either way."""
     best_by: Literal["accuracy", "macro_f1", "loss"] | None = None
-    """The validation metric that decides which weights are kept. Absent: macro_f1 for classification, loss for text."""
+    """The validation metric that decides which weights are kept. Absent: macro_f1 for classification, loss for the others."""
     checkpoint: CheckpointConfig = CheckpointConfig()
     class_weights: Literal["none", "balanced"] = "none"
     """`balanced`: a row counts in the loss by n / (labels · rows of its label), so that every label weighs the same (classification)."""
@@ -66,6 +66,8 @@ class EvaluateConfig(Part):
     """Judge the base model on the same rows before training."""
     baselines: bool = True
     """Judge the simple methods (majority class, TF-IDF with a linear model) on the same rows."""
+    after: bool = True
+    """Judge the result on the test rows. Off while settings are still being chosen, so that the test rows choose nothing."""
     batch_tokens: Annotated[Whole, Field(ge=1)] = 16384
     """Most tokens in one forward pass."""
 

@@ -63,4 +63,4 @@ def log_line(step: Step, clock: Clock, rate: float, memory: int) -> dict[str, An
     """A step's line in metrics.jsonl."""
     learnt = {"loss": step.loss, "learning_rate": step.learning_rate, "grad_norm": step.gradient_norm}
     cost = {"tokens": clock.tokens, "tokens_per_second": rate, "memory_bytes": memory, "seconds": clock.seconds}
-    return {"type": "step", "step": step.number, "epoch": step.epoch, **learnt, **cost}
+    return {"type": "step", "step": step.number, "epoch": step.epoch, **learnt, **step.parts, **cost}

@@ -13,6 +13,7 @@ of keys and values, m width of the MLP, b bytes of a number in working precision
 Workspace: the widest moment of one block's backward pass, and the loss, whose logits are made in chunks.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from weitiao.config import RunConfig
@@ -21,7 +22,7 @@ from weitiao.data.portions import heaviest
 from weitiao.machine import Machine
 from weitiao.model.structure import Structure
 from weitiao.prepare import Prepared
-from weitiao.records import SPLITS, Encoded, SplitName
+from weitiao.records import SPLITS, Encoded, SplitName, Tree
 
 Method = FullMethod | HeadMethod | LoraMethod
 PROCESS_BYTES = 560_000_000
@@ -54,22 +55,24 @@ class Demand:
     mean_length: float
     epochs: float
     """How often the rows are gone through."""
-    judged_rows: int
-    """Of the largest batch that is judged: its rows, tokens and positions whose logits are made."""
     judged_tokens: int
+    """Of the largest batch that is judged: its tokens, the positions whose logits are made, and the longest row."""
     judged_positions: int
     judged_width: int
     judged_before: int
     """Tokens that are judged before training."""
     judged_later: int
     """Tokens that are judged while training and after it."""
+    validated: int
+    """Tokens of the validation rows."""
     held_tokens: int
     """Tokens that are held in memory for all splits."""
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Bytes at the fullest moment by what they are for; ``judging`` counts only where it takes more than training."""
+    """Bytes at the fullest moment by what they are for; ``judging`` counts only where it takes more than training. ``mapped``: files that
+    are read as memory (what a frozen part gave for each row); the system can take these pages back."""
 
     process: int
     weights: int
@@ -79,12 +82,13 @@ class Memory:
     activations: int
     workspace: int
     judging: int
+    mapped: int
 
     @property
     def peak(self) -> int:
         """The most memory at a time."""
         training = self.gradients + self.activations + self.workspace
-        return self.process + self.weights + self.optimiser + self.best + max(training, self.judging)
+        return self.process + self.weights + self.optimiser + self.best + max(training, self.judging) + self.mapped
 
     def as_dict(self) -> dict[str, int]:
         """The parts and their peak."""
@@ -93,48 +97,64 @@ class Memory:
 
 def demand(config: RunConfig, data: Prepared, answer_nodes: int) -> Demand:
     """What the data ask for. ``answer_nodes``: how many tokens the tree of a prompt's candidate answers has (0: they are not written)."""
-    rows = sorted(data.rows, key=lambda row: -len(row.tokens))
-    lengths = [len(row.tokens) for row in rows]
-    settings = config.train
+    given: Sequence[Encoded | Tree] = data.trees.get("train") or data.rows
+    rows = sorted(given, key=lambda row: -len(row.tokens))
+    lengths, targets = [len(row.tokens) for row in rows], [_targets(row) for row in rows]
+    settings, per_epoch = config.train, -(-len(rows) // config.train.batch_rows)
     first, number = heaviest(lengths, settings.batch_rows, settings.micro_batch_tokens)
-    batch, width = rows[first : first + number], lengths[first]
-    tokens = _shared(batch, width)
-    most = max(row.num_targets for row in batch)
-    per_epoch = -(-len(rows) // settings.batch_rows)
+    width, tokens = lengths[first], _shared(rows[first : first + number], lengths[first])
+    most = max(targets[first : first + number])
     steps = max(1, round(settings.epochs * per_epoch))
     steps = steps if settings.max_steps is None else min(steps, settings.max_steps)
-    judged = {split: _judged_lengths(data, split, answer_nodes) for split in SPLITS[1:]}
-    lists = [sorted(found, reverse=True) for found in judged.values() if found] or [[1]]
-    at_once = [heaviest(found, len(found), config.evaluate.batch_tokens) for found in lists]
-    largest = max(range(len(lists)), key=lambda i: at_once[i][1] * lists[i][at_once[i][0]])
-    judged_rows, judged_width = at_once[largest][1], lists[largest][at_once[largest][0]]
-    if data.task is None:
-        positions = judged_rows * judged_width
-    else:
-        positions = judged_rows * (1 + answer_nodes) if config.method.kind != "head" else judged_rows
+    scored = data.task is not None and config.method.kind == "head"
+    nodes = 0 if scored else answer_nodes
+    judged = {split: _judged(data, split, nodes) for split in SPLITS[1:]}
+    batches = [_batch(lengths, common, config.evaluate.batch_tokens) for lengths, common in judged.values() if lengths]
+    at_once, judged_tokens, judged_width = max(batches, key=lambda batch: batch[1], default=(0, 0, 0))
+    sums = {split: sum(lengths) for split, (lengths, _) in judged.items()}
     validations = max(1, round(steps / max(1, settings.validate_every * per_epoch)))
     return Demand(
-        number, width, tokens, min(tokens, number * most) if 2 * most <= width else tokens, sum(row.num_targets for row in batch),
-        sum(lengths[: settings.batch_rows]) > settings.micro_batch_tokens, sum(lengths), sum(row.num_targets for row in rows),
-        sum(lengths) / len(rows), steps / per_epoch,
-        judged_rows, judged_rows * judged_width, positions, judged_width,
-        sum(judged["test"]) * config.evaluate.before, sum(judged["test"]) + sum(judged["validation"]) * validations,
-        sum(lengths) * 2 + sum(map(sum, judged.values())),
+        rows=number, width=width, tokens=tokens, queries=min(tokens, number * most) if 2 * most <= width else tokens,
+        targets=sum(targets[first : first + number]), several=sum(lengths[: settings.batch_rows]) > settings.micro_batch_tokens,
+        all_tokens=sum(lengths), all_targets=sum(targets), mean_length=sum(lengths) / len(rows), epochs=steps / per_epoch,
+        judged_tokens=judged_tokens, judged_positions=judged_tokens if data.task is None else at_once * (1 + nodes),
+        judged_width=judged_width, judged_before=sums["test"] * config.evaluate.before,
+        judged_later=sums["test"] + sums["validation"] * validations, validated=sums["validation"],
+        held_tokens=2 * sum(lengths) + sum(sums.values()),
     )  # fmt: skip
 
 
-def _judged_lengths(data: Prepared, split: SplitName, answer_nodes: int) -> list[int]:
+def _targets(row: Encoded | Tree) -> int:
+    return row.num_targets if isinstance(row, Encoded) else sum(branch.num_targets for branch in row.branches)
+
+
+def _judged(data: Prepared, split: SplitName, nodes: int) -> tuple[list[int], int]:
+    """Lengths of the rows of a split that are judged, longest first, and how much all of them begin with in common."""
     if data.task is not None:
-        return [len(prompt.ids) + answer_nodes for prompt in data.prompts.get(split, [])]
-    return [len(block.tokens) for passage in data.passages.get(split, []) for block in passage.blocks]
+        rows = [prompt.ids for prompt in data.prompts.get(split, [])]
+        return sorted((len(ids) + nodes for ids in rows), reverse=True), _common(rows)
+    return sorted((len(block.tokens) for passage in data.passages.get(split, []) for block in passage.blocks), reverse=True), 0
 
 
-def _shared(batch: list[Encoded], width: int) -> int:
+def _batch(lengths: list[int], common: int, most_tokens: int) -> tuple[int, int, int]:
+    """Rows, tokens (what is common once) and longest row of the largest batch that is judged."""
+    rest = [length - common for length in lengths]
+    first, number = heaviest(rest, len(rest), max(1, most_tokens - common))
+    return number, common + number * rest[first], lengths[first]
+
+
+def _common(rows: Sequence[tuple[int, ...]]) -> int:
+    """Number of tokens that all rows begin with, not the whole of any."""
+    low, high = min(rows, default=()), max(rows, default=())
+    differ = next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), len(low))
+    return max(0, min(differ, min(map(len, rows), default=0) - 1))
+
+
+def _shared(batch: Sequence[Encoded | Tree], width: int) -> int:
     """Tokens of a micro-batch where what all rows begin with stands once (data/layout.py; smaller groups are left out of account)."""
-    low, high = min(row.tokens for row in batch), max(row.tokens for row in batch)
-    common = next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), min(len(low), len(high)))
-    before = min(next((i for i, learned in enumerate(row.trained) if learned and i), len(row.tokens)) - 1 for row in batch)
-    common = max(0, min(common, before))
+    rows = [row for row in batch if isinstance(row, Encoded)]  # in a tree the prompt stands once already
+    before = min((next((i for i, learned in enumerate(row.trained) if learned and i), len(row.tokens)) - 1 for row in rows), default=0)
+    common = min(before, _common([row.tokens for row in rows]))
     shared = common + len(batch) * (width - common)
     return shared if shared < 0.9 * len(batch) * width else len(batch) * width
 
@@ -163,7 +183,15 @@ def memory(structure: Structure, method: Method, needs: Demand, machine: Machine
         activations=min(kept, training),
         workspace=max(0, training - kept),
         judging=_judging(structure, needs, b, num_labels),
+        mapped=_mapped(structure, method, needs, b),
     )
+
+
+def _mapped(structure: Structure, method: Method, needs: Demand, b: int) -> int:
+    """What model/frozen.py keeps: below trained last blocks every token's state, else those that are asked for."""
+    if not isinstance(method, HeadMethod) or needs.epochs <= 1:
+        return 0
+    return b * structure.hidden * (needs.all_tokens + needs.validated if method.last_blocks else needs.all_targets)
 
 
 def _logits(positions: int, vocabulary: int, b: int, several: int) -> int:
@@ -236,8 +264,7 @@ def _judging(structure: Structure, needs: Demand, b: int, num_labels: int | None
     if num_labels is not None:
         return trunk
     logits = _logits(needs.judged_positions, s.vocabulary, b, 8 + b)
-    cache = 2 * b * tokens * s.pairs * s.head_size * s.blocks
-    return max(trunk + cache, logits + b * tokens * s.hidden + cache)
+    return max(trunk, logits + b * tokens * s.hidden)
 
 
 def process_bytes(needs: Demand) -> int:
@@ -249,7 +276,10 @@ def operations(structure: Structure, method: Method, needs: Demand, num_labels: 
     """Floating-point operations of the training and of one token that is judged (cost.py has the formulas)."""
     wide = structure.heads * structure.head_size
     forward = 2.0 * sum(a * b for _, a, b in structure.linears) + 2.0 * structure.blocks * wide * needs.mean_length
-    factor = 2.0 if isinstance(method, LoraMethod) else 1 + 2 * _learning_blocks(structure, method) / structure.blocks
+    if isinstance(method, HeadMethod):  # the frozen part runs once
+        passes = min(1.0, needs.epochs) + 3 * needs.epochs * method.last_blocks / structure.blocks
+    else:
+        passes = needs.epochs * (2 if isinstance(method, LoraMethod) else 3)
     outputs = structure.vocabulary if num_labels is None else num_labels
     head = 6.0 * outputs * structure.hidden
-    return needs.epochs * (forward * factor * needs.all_tokens + head * needs.all_targets), forward
+    return passes * forward * needs.all_tokens + needs.epochs * head * needs.all_targets, forward

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,11 +11,14 @@ from torch import nn
 
 from weitiao.audit.checks import findings_text
 from weitiao.config import RunConfig
+from weitiao.errors import DataError
 from weitiao.evaluate.judge import Judgement, compare, judge_baselines, judge_labels, judge_text
+from weitiao.evaluate.pairs import judge_pairs
 from weitiao.evaluate.predict import Predictor
 from weitiao.language import current, t
 from weitiao.model import checkpoint
 from weitiao.model.heads import has_score_head, is_tied
+from weitiao.monitor.start import Monitors
 from weitiao.progress import Reporter
 from weitiao.report.build import build_report
 from weitiao.report.card import build_model_card
@@ -42,16 +46,18 @@ def finetune(config: RunConfig, reporter: Reporter | None = None, *, fresh: bool
             return run
         check_existing(config, allow_changes)
     work = Workshop(config, reporter)
-    with recorded(open_run(work, fresh, allow_changes)) as run:
+    run = open_run(work, fresh, allow_changes)
+    with Monitors(run, config.monitor, work.reporter), recorded(run):
         saves = Saves(run.path / "checkpoints", config.train.checkpoint, identity(work), reporter)
         start = save_point(run, saves, allow_changes)
         write_accounts(run, work)
         before, baselines = judge_before(run, work) if config.evaluate.before else None, judge_simple(run, work)
         model = work.trainable_model()
         record_model(run, work, model)
+        work.compare_with(model)
         train_model(run, work, model, saves, start)
         publish(run, work, model)
-        after = judge(run, work, model, "after")
+        after = judge(run, work, model, "after") if config.evaluate.after else None
         write_comparison(run, after, before, baselines)
         record_estimate(run, work)
         run.timed("after")
@@ -65,6 +71,23 @@ def complete(run: Run) -> Run:
     build_model_card(run.path, language)
     build_report(run.path, language)
     return run
+
+
+def require_unjudged(folder: Path) -> None:
+    """Raise DataError where a run has its test score already: it is measured once."""
+    if (folder / "evaluation" / "after.json").is_file():
+        cause = t("已经在测试集上评测过", "was judged on its test rows already")
+        raise DataError(str(folder), cause, t("去掉 --save", "leave out --save"))
+
+
+def keep_judgement(folder: Path, judged: Judgement) -> None:
+    """The test score of a run that was trained without one (``evaluate.after: false``), into its folder and its report."""
+    run = Run.open(folder)
+    write_judgement(run, judged, "after")
+    earlier = run.read("evaluation/before.json")
+    before = Judgement(earlier, run.read_lines("evaluation/predictions-before.jsonl")) if earlier else None
+    write_comparison(run, judged, before, {})
+    complete(run)
 
 
 @contextmanager
@@ -125,6 +148,10 @@ def judge(run: Run, work: Workshop, model: nn.Module, when: str) -> Judgement | 
         prompts = work.data.prompts["test"]
         with work.reporter.bar(title, len(prompts)) as bar:
             judged = judge_labels(Predictor(model, work.encoder, work.data.task, settings.batch_tokens), prompts, seed, bar.advance)
+    elif trees := work.data.trees.get("test"):
+        examples = [passage.example for passage in work.data.passages["test"]]
+        with work.reporter.bar(title, len(trees)) as bar:
+            judged = judge_pairs(model, examples, trees, settings.batch_tokens, seed, bar.advance)
     else:
         passages = work.data.passages["test"]
         with work.reporter.bar(title, sum(len(passage.blocks) for passage in passages)) as bar:
@@ -212,6 +239,7 @@ def publish(run: Run, work: Workshop, model: nn.Module) -> None:
         "task": work.config.task.model_dump(mode="json"),
         "labels": list(task.labels) if task else [],
         "method": work.config.method.kind,
+        "objective": work.config.objective.kind,
         "columns": dataclasses.asdict(work.data.dataset.columns),
         "max_tokens": work.data.max_tokens,
         "shorten": work.config.data.shorten,

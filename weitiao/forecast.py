@@ -48,6 +48,8 @@ class Forecast:
         return self._labels(self.config.method)
 
     def _labels(self, method: Method) -> int | None:
+        if self.config.objective.kind == "reward":
+            return 1
         task = self.data.task
         return len(task.labels) if task is not None and isinstance(method, HeadMethod) else None
 
@@ -70,19 +72,19 @@ class Forecast:
     @property
     def fits(self) -> bool:
         """Whether the estimate is within what the machine has free."""
-        return self.own.peak <= self.machine.free_bytes
+        return self.own.peak - self.own.mapped <= self.machine.free_bytes
 
     @property
     def cannot_fit(self) -> bool:
         """Whether it clearly does not fit. On CUDA, where the estimate was never measured: what is counted exactly does not."""
         if self.machine.device == "cuda":
             return self.own.weights + self.own.optimiser > self.machine.total_bytes
-        return CLEARLY * self.own.peak > self.machine.free_bytes
+        return CLEARLY * (self.own.peak - self.own.mapped) > self.machine.free_bytes
 
     def methods(self) -> dict[str, Memory]:
         """The memory with each method that the task takes, the configuration's own as it is set."""
         others: list[Method] = [LoraMethod(), FullMethod()]
-        if self.config.task.kind != "generation":
+        if self.config.task.kind in ("classification", "text"):
             others.append(HeadMethod(untie=self.config.task.kind == "text"))
         return {m.kind: self.memory(self.config.method if m.kind == self.config.method.kind else m) for m in others}
 
@@ -193,7 +195,11 @@ def with_budget(config: RunConfig, structure: Structure, model_config: dict[str,
 
 def _one_row(structure: Structure, method: Method, machine: Machine, length: int) -> int:
     """What training on a single row of this length takes."""
-    needs = Demand(1, length, length, length, length, False, length, length, length, 1, 1, length, length, length, 0, 0, length)
+    needs = Demand(
+        rows=1, width=length, tokens=length, queries=length, targets=length, several=True, all_tokens=length, all_targets=length,
+        mean_length=length, epochs=1, judged_tokens=length, judged_positions=length, judged_width=length, judged_before=0, judged_later=0,
+        validated=0, held_tokens=length,
+    )  # fmt: skip
     return memory(structure, method, needs, machine, None, 0).peak
 
 
@@ -223,7 +229,7 @@ def forecast_text(forecast: Forecast) -> list[str]:
         (t("进程", "process"), parts.process), (t("权重", "weights"), parts.weights), (t("优化器", "optimiser"), parts.optimiser),
         (t("最好的权重", "best weights"), parts.best), (t("梯度", "gradients"), parts.gradients),
         (t("激活", "activations"), parts.activations), (t("计算时的临时量", "workspace"), parts.workspace),
-        (t("评测", "judging"), parts.judging),
+        (t("评测", "judging"), parts.judging), (t("映射的文件", "mapped file"), parts.mapped),
     )  # fmt: skip
     low, high, runs = forecast.seconds()
     basis = t(f"按本机先前 {runs} 次运行", f"from {runs} earlier runs here") if runs else t("按一般速度，很粗", "by usual rates, rough")

@@ -11,21 +11,23 @@ from typing import Any
 from torch import nn
 
 from weitiao.config import RunConfig
-from weitiao.config_tasks import ClassificationTask, GenerationTask
+from weitiao.config_tasks import ClassificationTask, GenerationTask, PreferenceTask
 from weitiao.data.columns import Columns, find_columns, parse_candidates
 from weitiao.data.examples import Dataset, load_dataset, load_split
 from weitiao.data.read import BadRow, read_rows
 from weitiao.data.render import ChatEncoder
 from weitiao.errors import DataError
 from weitiao.evaluate.judge import Judgement, judge_labels, judge_text
+from weitiao.evaluate.pairs import judge_pairs
 from weitiao.evaluate.predict import Predictor
 from weitiao.hub.resolve import localise_data
 from weitiao.language import t
 from weitiao.model.load import load_tokenizer
 from weitiao.model.result import load_result
-from weitiao.prepare import encode_passages, encode_prompts
+from weitiao.model.trees import base_weights, score_trees, with_reference
+from weitiao.prepare import encode_passages, encode_preferences, encode_prompts
 from weitiao.progress import Reporter
-from weitiao.records import Example, Row
+from weitiao.records import Example, Row, Tree
 from weitiao.run import Run
 from weitiao.tasks.classification import Classification
 from weitiao.tasks.text import encode_documents
@@ -61,9 +63,25 @@ class Tuned:
         task = Classification(config.task, tuple(card["labels"])) if isinstance(config.task, ClassificationTask) else None
         return cls(run, config, model, encoder, task, int(card["max_tokens"]), Columns(**card["columns"]))
 
+    def with_reference(self, trees: Sequence[Tree]) -> Sequence[Tree]:
+        """Pairs with what the base model says of them, where it is at hand: under an adapter."""
+        if self.config.method.kind != "lora" or self.config.objective.kind == "reward":
+            return trees
+        with base_weights(self.model) as base:
+            return with_reference(trees, score_trees(base, trees, self.config.evaluate.batch_tokens))
+
     @property
     def predictor(self) -> Predictor:
         """Scores labels. Raises DataError for a run of another task."""
+        if isinstance(self.config.task, PreferenceTask):
+            raise DataError(
+                str(self.run.path),
+                t("这是 preference 任务的结果，没有标签可预测", "the result of a preference task, which has no labels to predict"),
+                t(
+                    "evaluate 在成对的回答上评测它；用它生成：model=这个文件夹/model",
+                    "evaluate judges it on pairs; to build on it: model=THIS_FOLDER/model",
+                ),
+            )
         if isinstance(self.config.task, GenerationTask):
             raise DataError(
                 str(self.run.path),
@@ -218,6 +236,11 @@ def evaluate(run: Path | str | Tuned, data: Path | str | None = None, reporter: 
     else:
         dataset = load_split(tuned.config, str(data), tuned.task)
     seed, most = tuned.config.seed, tuned.config.evaluate.batch_tokens
+    if isinstance(tuned.config.task, PreferenceTask):
+        pairs = encode_preferences(tuned.config, tuned.encoder, dataset, "test", tuned.max_tokens)
+        examples, trees = [example for example, _ in pairs], tuned.with_reference([tree for _, tree in pairs])
+        with reporter.bar(t("评测", "evaluating"), len(trees)) as bar:
+            return judge_pairs(tuned.model, examples, trees, most, seed, bar.advance)
     if tuned.task is None:
         if isinstance(tuned.config.task, GenerationTask):
             passages = encode_passages(tuned.config, tuned.encoder, dataset, "test", tuned.max_tokens)

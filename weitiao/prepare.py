@@ -2,23 +2,24 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
 from weitiao.audit.checks import run_checks
 from weitiao.audit.findings import AuditInput
 from weitiao.config import RunConfig
-from weitiao.config_tasks import GenerationTask, TextTask
+from weitiao.config_tasks import GenerationTask, PreferenceTask, TextTask
 from weitiao.data.balance import balanced_weights, oversampled
 from weitiao.data.examples import Dataset, describe_lengths, label_counts, load_dataset
 from weitiao.data.ledger import Ledger
 from weitiao.data.render import ChatEncoder
 from weitiao.errors import DataError
 from weitiao.language import t
-from weitiao.records import SPLITS, Encoded, Example, Passage, SplitName
+from weitiao.records import SPLITS, Encoded, Example, Passage, SplitName, Tree
 from weitiao.tasks.classification import Classification, Prompt
 from weitiao.tasks.generation import encode_chats
+from weitiao.tasks.preference import encode_pairs, longer_answers
 from weitiao.tasks.text import encode_blocks, encode_documents
 
 
@@ -33,6 +34,8 @@ class Prepared:
     max_tokens: int
     repeated: dict[str, int]
     """How many more times than once the rows of a label are trained on (``data.balance``)."""
+    trees: dict[SplitName, list[Tree]] = field(default_factory=dict)
+    """The pairs of a preference task; their better answers are the ``passages``."""
 
     @property
     def task(self) -> Classification | None:
@@ -65,6 +68,11 @@ def prepare(config: RunConfig, encoder: ChatEncoder, model_config: dict[str, Any
     elif isinstance(config.task, GenerationTask):
         passages = {split: encode_passages(config, encoder, dataset, split, most) for split in SPLITS}
         prepared = Prepared(dataset, [passage.blocks[0] for passage in passages["train"]], {}, passages, most, {})
+    elif isinstance(config.task, PreferenceTask):
+        pairs = {split: encode_preferences(config, encoder, dataset, split, most) for split in SPLITS}
+        passages = {split: [better_passage(e, tree) for e, tree in pairs[split]] for split in SPLITS}
+        trees = {split: [tree for _, tree in pairs[split]] for split in SPLITS}
+        prepared = Prepared(dataset, [passage.blocks[0] for passage in passages["train"]], {}, passages, most, {}, trees)
     else:
         prompts = {split: encode_prompts(config, encoder, dataset, split, most) for split in SPLITS}
         rows = training_rows(config, encoder, dataset.task, prompts["train"])
@@ -132,6 +140,36 @@ def encode_passages(config: RunConfig, encoder: ChatEncoder, dataset: Dataset, s
     if examples and not passages:
         raise _nothing_fits(dataset, split, most_tokens)
     return passages
+
+
+def encode_preferences(
+    config: RunConfig, encoder: ChatEncoder, dataset: Dataset, split: SplitName, most_tokens: int
+) -> list[tuple[Example, Tree]]:
+    """The pairs of a split as the model sees them. Both answers follow the same prompt, shortened where the longer one would not fit; rows
+    that do not fit or that the template cannot write are booked as rejected."""
+    examples = list(dataset.splits[split])
+    chats = encode_chats(encoder, longer_answers(encoder, examples), most_tokens, GenerationTask(train_on="last"), config.data)
+    shown = [e if isinstance(c, str) else replace(c.passage.example, targets=e.targets) for e, c in zip(examples, chats, strict=True)]
+    pairs = []
+    for example, chat, tree in zip(shown, chats, encode_pairs(encoder, shown), strict=True):
+        if isinstance(chat, str) or isinstance(tree, str):
+            reason = chat if isinstance(chat, str) else f"bad_chat: {tree}"
+            dataset.ledger.reject(split, example.file, example.line, reason)
+            continue
+        dataset.ledger.use(split, example.file)
+        if chat.tokens_before > len(chat.encoded.tokens):
+            dataset.ledger.shorten(split, example.file, example.line, chat.tokens_before, len(chat.encoded.tokens))
+        pairs.append((example, tree))
+    if examples and not pairs:
+        raise _nothing_fits(dataset, split, most_tokens)
+    return pairs
+
+
+def better_passage(example: Example, tree: Tree) -> Passage:
+    """The better answer of a pair behind its prompt."""
+    better = tree.branches[0]
+    encoded = Encoded(example.id, tree.prefix + better.tokens, (False,) * len(tree.prefix) + better.trained)
+    return Passage(example, (encoded,), len(example.targets[0]))
 
 
 def _nothing_fits(dataset: Dataset, split: SplitName, most_tokens: int) -> DataError:

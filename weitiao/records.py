@@ -89,7 +89,14 @@ class Encoded:
     @property
     def num_targets(self) -> int:
         """How many trained tokens (or labels) this row adds to the loss. The first token has no prediction before it."""
-        return 1 if self.label >= 0 else sum(self.trained[1:])
+        return len(self.asked)
+
+    @property
+    def asked(self) -> tuple[int, ...]:
+        """The positions whose hidden states predict its targets."""
+        if self.label >= 0:
+            return (len(self.tokens) - 1,)
+        return tuple(j for j, learned in enumerate(self.trained[1:]) if learned)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +109,48 @@ class Passage:
     characters: int
 
 
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """One of the answers to a prompt. ``trained`` marks by position the tokens whose probability counts.
+
+    ``reference`` and ``sampled`` are the log-probabilities (nats) of those tokens by the base model, and by the model that wrote them;
+    ``advantage`` is how much better than its group a rollout did.
+    """
+
+    tokens: tuple[int, ...]
+    trained: tuple[bool, ...]
+    reference: tuple[float, ...] = ()
+    sampled: tuple[float, ...] = ()
+    advantage: float = 0.0
+
+    @property
+    def num_targets(self) -> int:
+        """How many of its tokens count."""
+        return sum(self.trained)
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """Several answers to one prompt, whose tokens (``prefix``, none of them trained) are computed once for all of them. Of a preference
+    the first branch is the better answer, the second the worse one."""
+
+    id: str
+    prefix: tuple[int, ...]
+    branches: tuple[Branch, ...]
+
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        """All tokens, each answer behind the other."""
+        return self.prefix + tuple(token for branch in self.branches for token in branch.tokens)
+
+
 class Loss(NamedTuple):
     """Sums over a micro-batch, never means: ``total`` (scalar, nats) over ``weight``, the sum of its targets' weights (their number where
-    all count the same)."""
+    all count the same). ``parts``: what else is worth a line in the log, each a sum and what it is divided by."""
 
     total: "torch.Tensor"
     weight: float
+    parts: Mapping[str, tuple[float, float]] = {}
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from weitiao.run import METRICS, Run
 from weitiao.saves import SavePoint, Saves
 from weitiao.workshop import Workshop
 
-_INDIFFERENT = {"name", "runs", "report", "train.checkpoint"}
+_INDIFFERENT = {"name", "runs", "report", "monitor", "train.checkpoint"}
 """Settings that may change while a run is interrupted: they do not touch its numbers."""
 
 

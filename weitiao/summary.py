@@ -21,6 +21,9 @@ _TITLES = {
     "calibration_error": ("校准误差", "calibration error"),
     "perplexity": ("困惑度", "perplexity"),
     "bits_per_character": ("比特/字符", "bits per character"),
+    "reward_accuracy": ("隐含奖励准确率", "implied reward, accuracy"),
+    "reward_margin": ("隐含奖励之差", "implied reward, margin"),
+    "margin": ("好坏之差", "margin"),
 }
 
 
@@ -45,9 +48,9 @@ def score_cell(metric: dict[str, Any] | None) -> str:
     return "–" if metric is None else f"{metric['value']:.3f} [{metric['low']:.3f}, {metric['high']:.3f}]"
 
 
-def printed(table: Table) -> str:
+def printed(table: Table, width: int = 130) -> str:
     """A table as plain text."""
-    console = Console(width=130, color_system=None, force_terminal=False, markup=False, emoji=False)
+    console = Console(width=width, color_system=None, force_terminal=False, markup=False, emoji=False)
     with console.capture() as capture:
         console.print(table)
     return capture.get().rstrip()
@@ -66,7 +69,7 @@ def run_table(run: Run) -> str:
 def _scores(run: Run, summary: dict[str, Any]) -> str:
     after = summary["after"]
     if after is None:
-        return t("没有测试集，所以没有评测。", "There is no test split, so nothing was evaluated.")
+        return t("没有在测试集上评测。", "Nothing was evaluated on test rows.")
     names = [name for name in ("accuracy", "macro_f1", "loss", "perplexity", "bits_per_character") if name in after]
     table = Table(
         title=t(f"测试集 n={after[names[0]]['n']}，方括号为 95% 区间", f"test split, n={after[names[0]]['n']}, 95 % intervals in brackets"),

@@ -2,19 +2,21 @@
 statements of its caller."""
 
 import hashlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
 
-from weitiao.data.batch import Batch, Plan
+from weitiao.data.batch import Batch, Plan, TreeBatch
 from weitiao.errors import NonFiniteError, OutOfMemoryError
 from weitiao.language import t
 from weitiao.optim import Optimizer
 from weitiao.records import Loss
 
-Objective = Callable[[nn.Module, Batch], Loss]
+Objective = Callable[[nn.Module, Any], Loss]
+"""The loss of a micro-batch of the kind that the objective is made for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,8 @@ class Step:
     learning_rate: float
     tokens: int
     targets: int
+    parts: Mapping[str, float] = field(default_factory=dict)
+    """What else the objective says of the step."""
 
 
 def reseed(seed: int, step: int, micro_batch: int = 0, rank: int = 0) -> None:
@@ -49,19 +53,24 @@ def train(model: nn.Module, objective: Objective, plan: Plan, optimizer: Optimiz
         targets = sum(len(batch.targets_N) for batch in batches)
         weight = sum(batch.weight for batch in batches)
         total = 0.0
+        parts: dict[str, tuple[float, float]] = {}
         for i, batch in enumerate(batches):
             reseed(plan.seed, number, i)
             loss = objective(model, batch.to(device))
             (loss.total / weight).backward()  # type: ignore[no-untyped-call]
             optimizer.accumulate()
             total += _finite(float(loss.total.detach()), number, batch)
+            for name, (value, count) in loss.parts.items():
+                former, counted = parts.get(name, (0.0, 0.0))
+                parts[name] = (former + value, counted + count)
         norm = float(optimizer.gradient_norm())
         if not torch.isfinite(torch.tensor(norm)):
             raise _not_finite(t("梯度", "the gradient"), norm, number, [i for batch in batches for i in batch.ids])
         rate = optimizer.step(number, plan.num_steps)
         model.eval()
         tokens = sum(batch.num_tokens for batch in batches)
-        yield Step(number + 1, (number + 1) / plan.steps_per_epoch, total / weight, norm, rate, tokens, targets)
+        means = {name: value / count for name, (value, count) in parts.items() if count}
+        yield Step(number + 1, (number + 1) / plan.steps_per_epoch, total / weight, norm, rate, tokens, targets, means)
 
 
 def try_heaviest(model: nn.Module, objective: Objective, plan: Plan) -> None:
@@ -86,7 +95,7 @@ def try_heaviest(model: nn.Module, objective: Objective, plan: Plan) -> None:
         model.eval()
 
 
-def _out_of_memory(batch: Batch) -> OutOfMemoryError:
+def _out_of_memory(batch: Batch | TreeBatch) -> OutOfMemoryError:
     rows, length = batch.tokens_BS.shape
     return OutOfMemoryError(
         t(
@@ -98,7 +107,7 @@ def _out_of_memory(batch: Batch) -> OutOfMemoryError:
     )
 
 
-def _finite(value: float, step: int, batch: Batch) -> float:
+def _finite(value: float, step: int, batch: Batch | TreeBatch) -> float:
     if value - value != 0:  # NaN and ±infinity
         raise _not_finite(t("损失", "the loss"), value, step, list(batch.ids))
     return value

@@ -1,6 +1,7 @@
 """The training of a run: steps, validation, checkpoints, and the end of it."""
 
 import math
+import shutil
 from typing import Any
 
 from torch import nn
@@ -11,13 +12,16 @@ from weitiao.course import Best, Clock, log_line
 from weitiao.data.batch import Plan
 from weitiao.errors import NonFiniteError
 from weitiao.evaluate.judge import validate_labels, validate_text
+from weitiao.evaluate.pairs import validate_pairs
 from weitiao.evaluate.predict import Predictor
 from weitiao.interrupts import StopRequest
 from weitiao.language import t
 from weitiao.model import checkpoint
+from weitiao.model.frozen import can_be_kept, forget_frozen_states, keep_frozen_states, needed_bytes
 from weitiao.objectives import choose_objective
 from weitiao.optim import Optimizer
 from weitiao.progress import Bar, human_bytes, human_seconds
+from weitiao.records import Encoded
 from weitiao.run import METRICS, Run
 from weitiao.saves import SavePoint, Saves
 from weitiao.train import Step, train, try_heaviest
@@ -29,10 +33,11 @@ def train_model(run: Run, work: Workshop, model: nn.Module, saves: Saves, start:
 
     Asked to stop (Ctrl-C, SIGTERM) it finishes the step, saves and raises KeyboardInterrupt.
     """
-    plan, objective = work.plan(), choose_objective(model)
+    plan, objective = work.plan(), choose_objective(work.config.objective, model)
     optimizer = Optimizer(model.parameters(), work.config.optim, work.config.learning_rate)
     note_peak(work)
     cost.reset_peak(work.device)
+    keep_frozen_part(run, work, model, plan)
     try_heaviest(model, objective, plan)
     settings, clock, best = work.config.train, Clock(), Best(work.config.best_by)
     done = start.step if start else 0
@@ -76,8 +81,24 @@ def train_model(run: Run, work: Workshop, model: nn.Module, saves: Saves, start:
         best.step, best.weights = done, checkpoint.trained_weights(model)
     elif best.step != done:
         checkpoint.restore(model, best.weights)
+    forget_frozen_states(model)
     saves.require_best(best)
     record_training(run, work, plan, done, clock, best, saves, is_over())
+
+
+def keep_frozen_part(run: Run, work: Workshop, model: nn.Module, plan: Plan) -> None:
+    """Where rows are visited more than once, let the frozen part of the model run over each of them only once, if the disk has the room."""
+    if plan.num_steps <= plan.steps_per_epoch or not can_be_kept(model):
+        return
+    rows = [(row.tokens, row.asked) for row in plan.rows if isinstance(row, Encoded)]  # pairs run whole
+    if work.data.task:
+        rows += [(prompt.ids, (len(prompt.ids) - 1,)) for prompt in work.data.prompts["validation"]]
+    elif not work.data.trees:
+        rows += [(block.tokens, block.asked) for passage in work.data.passages["validation"] for block in passage.blocks]
+    if not rows or 2 * needed_bytes(model, rows) > shutil.disk_usage(run.path).free:
+        return
+    with work.reporter.bar(t("冻结的部分只算这一次", "running the frozen part, this once"), len(set(rows))) as bar:
+        keep_frozen_states(model, rows, run.path, work.config.train.micro_batch_tokens, bar.advance)
 
 
 def log_step(run: Run, work: Workshop, step: Step, clock: Clock, bar: Bar) -> None:
@@ -134,6 +155,8 @@ def validate(work: Workshop, model: nn.Module) -> dict[str, Any] | None:
         return (
             validate_labels(Predictor(model, work.encoder, work.data.task, work.config.evaluate.batch_tokens), prompts) if prompts else None
         )
+    if trees := work.data.trees.get("validation"):
+        return validate_pairs(model, choose_objective(work.config.objective, model), trees, work.config.evaluate.batch_tokens)
     passages = work.data.passages["validation"]
     return validate_text(model, passages, work.config.evaluate.batch_tokens) if passages else None
 
@@ -154,7 +177,9 @@ def record_training(run: Run, work: Workshop, plan: Plan, steps: int, clock: Clo
     """What the training took, into run.json."""
     method, data = work.config.method, work.data
     mean_length = sum(len(row.tokens) for row in plan.rows) / len(plan.rows)
-    outputs = len(data.task.labels) if data.task and method.kind == "head" else int(work.folder.config["vocab_size"])
+    outputs = int(work.folder.config["vocab_size"])
+    if work.has_score_head:
+        outputs = len(data.task.labels) if data.task else 1
     blocks = method.last_blocks if isinstance(method, HeadMethod) else 0
     flops = cost.training_flops(work.transformers_config(), method.kind, blocks, clock.tokens, clock.targets, mean_length, outputs)
     peak = cost.peak_memory_bytes(work.device)

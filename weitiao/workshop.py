@@ -1,5 +1,6 @@
 """What all parts of a run share: checked input, encoded data, the place to compute."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from weitiao.machine import this_machine
 from weitiao.methods import apply_method
 from weitiao.model.checkpoint import count_parameters
 from weitiao.model.load import (
+    REWARD_LABELS,
     ModelFolder,
     choose_device,
     choose_precision,
@@ -30,8 +32,10 @@ from weitiao.model.load import (
     without_weights,
 )
 from weitiao.model.structure import read_structure
+from weitiao.model.trees import base_weights, score_trees, with_reference
 from weitiao.prepare import Prepared, audit, prepare
 from weitiao.progress import Reporter
+from weitiao.records import SPLITS, Encoded, Tree
 from weitiao.train import reseed
 
 
@@ -63,7 +67,8 @@ class Workshop:
         self.folder = find_model(self.config.model)
         self.device = choose_device(self.config.model)
         self.dtype = choose_precision(self.config.model, self.device)
-        shape = self._shape(num_labels=2)  # a method that does not fit the model says so now, before the data are read
+        labels = 1 if self.config.objective.kind == "reward" else 2
+        shape = self._shape(labels)  # a method that does not fit the model says so now, before the data are read
         self.encoder = ChatEncoder(load_tokenizer(self.folder), str(self.folder.path))
         structure = read_structure(self.folder)
         machine = this_machine(self.config.model, self.device.type, self.dtype.itemsize)
@@ -89,8 +94,9 @@ class Workshop:
 
     @property
     def has_score_head(self) -> bool:
-        """Whether the result scores labels rather than writing them."""
-        return self.config.method.kind == "head" and self.config.task.kind == "classification"
+        """Whether the result scores (labels, or whole answers: a reward model) rather than writing."""
+        classifies = self.config.method.kind == "head" and self.config.task.kind == "classification"
+        return classifies or self.config.objective.kind == "reward"
 
     def _shape(self, num_labels: int) -> nn.Module:
         """The model with the method applied, without numbers."""
@@ -138,19 +144,32 @@ class Workshop:
     def trainable_model(self) -> nn.Module:
         """The base model with the method applied, from the seed."""
         reseed(self.config.seed, 0)
-        if self.has_score_head and self.data.task:
-            model: nn.Module = load_with_score_head(self.folder, self.data.task.labels, self.device, self.dtype)
+        if self.has_score_head:
+            labels = self.data.task.labels if self.data.task else REWARD_LABELS
+            model: nn.Module = load_with_score_head(self.folder, labels, self.device, self.dtype)
         else:
             model = self.causal_model()
         return apply_method(model, self.config.method)
 
+    def compare_with(self, model: nn.Module) -> None:
+        """Note what the base model, which the untrained ``model`` still is, says of both answers of every pair, where that is needed: dpo
+        pushes off from it, and the implied reward is measured from it."""
+        if not self.data.trees or self.has_score_head:
+            return
+        splits = [split for split in SPLITS if split == "test" or self.config.objective.kind == "dpo"]
+        most, trees = self.config.evaluate.batch_tokens, dict(self.data.trees)
+        title = t("基础模型的对数概率", "log-probabilities by the base model")
+        with self.reporter.bar(title, sum(len(trees[split]) for split in splits)) as bar, base_weights(model):
+            for split in splits:
+                trees[split] = with_reference(trees[split], score_trees(model, trees[split], most, progress=bar.advance))
+        self.data = replace(self.data, trees=trees)
+
     def plan(self) -> Plan:
         """The steps of the training."""
         settings = self.config.train
-        labels = len(self.data.task.labels) if self.data.task else 0
-        return Plan(
-            self.data.rows, settings.batch_rows, settings.micro_batch_tokens, settings.epochs, settings.max_steps, self.config.seed, labels
-        )
+        labels = len(self.data.task.labels) if self.data.task else int(self.has_score_head)
+        rows: Sequence[Encoded | Tree] = self.data.trees.get("train") or self.data.rows
+        return Plan(rows, settings.batch_rows, settings.micro_batch_tokens, settings.epochs, settings.max_steps, self.config.seed, labels)
 
 
 def _with_length(config: RunConfig, max_tokens: int | None) -> RunConfig:

@@ -191,7 +191,7 @@ def test_chats_under_another_task_stop_with_the_line() -> None:
         layout(["instruction", "input", "output", "text"], task="classification")
     assert "the 4 rows are chats (shape alpaca: input, instruction, output), but the task is classification" in caught.value.cause
     assert caught.value.remedy.startswith("train on their answers: task.kind: generation")
-    with pytest.raises(DataError, match=r"the preference task \(dpo\) comes with a later version"):
+    with pytest.raises(DataError, match=r"task.kind: preference with objective.kind: dpo"):
         layout(["prompt", "chosen", "rejected"], task="classification")
     # a label of its own beside a chat, and columns that the config names, are what they say
     assert layout(["query", "response", "label"], task="classification").columns == Columns("query", "label")

@@ -186,7 +186,7 @@ def test_every_layout_shows_each_position_its_row_up_to_itself(rows, data):
         sees = torch.arange(len(grid)) <= slot if part.sees is None else part.sees[row if len(part.sees) > 1 else 0, 0, slot]
         seen = grid[sees]
         assert layout.positions_T[seen].tolist() == list(range(column + 1))
-        assert layout.tokens_T[seen].tolist() == rows[i][: column + 1]
+        assert tokens.flatten()[layout.origin_T[seen]].tolist() == rows[i][: column + 1]
         assert int(layout.positions_T[place]) == column
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from weitiao.commands.options import Json, Quiet, RunFolder, check_target, emit, write
-from weitiao.errors import DataError
+from weitiao.errors import DataError, UsageError
 from weitiao.language import t
 from weitiao.terminal import print_out
 
@@ -15,15 +15,29 @@ from weitiao.terminal import print_out
 def evaluate(
     run: RunFolder,
     data: Annotated[str | None, typer.Option("--data", help=t("带标签的数据文件", "a labelled data file"))] = None,
+    save: Annotated[
+        bool,
+        typer.Option(
+            "--save", help=t("存进运行文件夹，作为它在测试集上的结果", "keep it in the run folder as its result on the test rows")
+        ),
+    ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Judge the model of a run on its test split or on another file."""
+    from weitiao.finetune import keep_judgement, require_unjudged
     from weitiao.inference import evaluate as judge
     from weitiao.progress import Reporter
     from weitiao.summary import metrics_table
 
+    if save and data is not None:
+        cause = t("只保存它自己测试集上的结果", "only what was measured on its own test rows is kept")
+        raise UsageError("--save", cause, t("去掉 --data 或 --save", "leave out --data or --save"))
+    if save:
+        require_unjudged(run)
     judged = judge(run, data, Reporter(quiet))
+    if save:
+        keep_judgement(run, judged)
     emit(as_json, judged.evaluation, lambda: metrics_table(judged.evaluation))
 
 

@@ -9,7 +9,7 @@ import torch
 
 from weitiao.data.layout import Layout, lay_out
 from weitiao.data.portions import heaviest
-from weitiao.records import Encoded
+from weitiao.records import Branch, Encoded, Tree
 
 _WINDOW_STEPS = 32
 """Rows of this many steps are drawn at random, then sorted by length: nearly no padding, still a random order of batches."""
@@ -75,7 +75,7 @@ def make_batch(rows: Sequence[Encoded], num_labels: int = 0) -> Batch:
         numbers, labels = torch.arange(len(rows)), torch.tensor([row.label for row in rows])
         layout = lay_out(tokens, lengths_B, numbers, lengths_B - 1)
         return Batch(ids, tokens, lengths_B, numbers, lengths_B - 1, labels, layout, allowed, _weights(rows, numbers))
-    places = [(i, j - 1, row.tokens[j]) for i, row in enumerate(rows) for j in range(1, lengths[i]) if row.trained[j]]
+    places = [(i, j, row.tokens[j + 1]) for i, row in enumerate(rows) for j in row.asked]
     rows_N, columns_N, targets_N = (column.contiguous() for column in torch.tensor(places, dtype=torch.long).reshape(-1, 3).T)
     layout = lay_out(tokens, lengths_B, rows_N, columns_N)
     return Batch(ids, tokens, lengths_B, rows_N, columns_N, targets_N, layout, None, _weights(rows, rows_N))
@@ -86,6 +86,85 @@ def _weights(rows: Sequence[Encoded], rows_N: torch.Tensor) -> torch.Tensor | No
     if all(row.weight == 1.0 for row in rows):
         return None
     return torch.tensor([row.weight for row in rows])[rows_N]
+
+
+@dataclass(frozen=True, slots=True)
+class TreeBatch:
+    """A micro-batch of trees: a row for each of its M answers behind their prompt, those of a tree next to each other. ``rows.layout`` sees
+    to it that a prompt is computed once.
+
+    ``reference_N``, ``sampled_N``: the targets' log-probabilities by the base model, and by the model that wrote them.
+    """
+
+    ids: tuple[str, ...]
+    rows: Batch
+    num_tokens: int
+    """Real tokens, a prompt counted once."""
+    weight: float
+    """What the loss is divided by."""
+    advantages_M: torch.Tensor
+    reference_N: torch.Tensor | None = None
+    sampled_N: torch.Tensor | None = None
+
+    @property
+    def tokens_BS(self) -> torch.Tensor:
+        """The whole rows."""
+        return self.rows.tokens_BS
+
+    @property
+    def targets_N(self) -> torch.Tensor:
+        """The trained tokens."""
+        return self.rows.targets_N
+
+    @property
+    def owners_N(self) -> torch.Tensor:
+        """Which of the M answers each target belongs to."""
+        return self.rows.rows_N
+
+    @property
+    def counts_M(self) -> torch.Tensor:
+        """Number of trained tokens of each answer."""
+        return torch.bincount(self.owners_N, minlength=len(self.advantages_M))
+
+    def sums(self, values_N: torch.Tensor) -> torch.Tensor:
+        """The values' sum over each answer [M]."""
+        return values_N.new_zeros(len(self.advantages_M)).index_add(0, self.owners_N, values_N)
+
+    def to(self, device: torch.device) -> "TreeBatch":
+        """The same batch with its tensors on a device."""
+        reference, sampled = (None if x is None else x.to(device) for x in (self.reference_N, self.sampled_N))
+        rows, advantages = self.rows.to(device), self.advantages_M.to(device)
+        return TreeBatch(self.ids, rows, self.num_tokens, self.weight, advantages, reference, sampled)
+
+
+def make_trees(trees: Sequence[Tree], weight: float | None = None, ends_only: bool = False) -> TreeBatch:
+    """Trees as one micro-batch. ``weight``: what its loss is divided by; absent, the number of trees. ``ends_only``: for a `score` head,
+    which reads the last token of each answer."""
+    rows = [
+        Encoded(tree.id, tree.prefix + b.tokens, (False,) * len(tree.prefix) + b.trained, 0 if ends_only else -1)
+        for tree in trees
+        for b in tree.branches
+    ]
+    batch, branches = make_batch(rows, 1), [branch for tree in trees for branch in tree.branches]
+    reference, sampled = [x for b in branches for x in b.reference], [x for b in branches for x in b.sampled]
+    return TreeBatch(
+        tuple(tree.id for tree in trees), batch, sum(len(tree.tokens) for tree in trees), float(len(trees)) if weight is None else weight,
+        torch.tensor([b.advantage for b in branches]),
+        torch.tensor(reference) if reference else None, torch.tensor(sampled) if sampled else None,
+    )  # fmt: skip
+
+
+def split_tree(tree: Tree, most_tokens: int) -> list[Tree]:
+    """The tree as several with the same prompt and some of the answers each, of at most ``most_tokens`` tokens where one answer fits."""
+    parts: list[list[Branch]] = []
+    size = most_tokens + 1
+    for branch in tree.branches:
+        if size + len(branch.tokens) > most_tokens:
+            parts.append([])
+            size = len(tree.prefix)
+        parts[-1].append(branch)
+        size += len(branch.tokens)
+    return [Tree(tree.id, tree.prefix, tuple(part)) for part in parts]
 
 
 def split_by_tokens(lengths: Sequence[int], most_tokens: int) -> list[list[int]]:
@@ -119,7 +198,7 @@ def epoch_order(lengths: Sequence[int], batch_rows: int, seed: int, epoch: int) 
 class Plan:
     """The steps of a whole run over encoded rows."""
 
-    rows: Sequence[Encoded]
+    rows: Sequence[Encoded | Tree]
     batch_rows: int
     micro_batch_tokens: int
     epochs: float
@@ -138,7 +217,7 @@ class Plan:
         steps = max(1, round(self.epochs * self.steps_per_epoch))
         return steps if self.max_steps is None else min(steps, self.max_steps)
 
-    def steps(self, first: int = 0) -> Iterator[list[Batch]]:
+    def steps(self, first: int = 0) -> Iterator[list[Batch | TreeBatch]]:
         """The micro-batches of each step from step ``first`` on."""
         lengths = [len(row.tokens) for row in self.rows]
         for epoch in range(first // self.steps_per_epoch, math.ceil(self.num_steps / self.steps_per_epoch)):
@@ -147,16 +226,19 @@ class Plan:
                 if first <= step < self.num_steps:
                     yield self.micro_batches(members)
 
-    def micro_batches(self, members: Sequence[int]) -> list[Batch]:
+    def micro_batches(self, members: Sequence[int]) -> list[Batch | TreeBatch]:
         """The rows of one step as micro-batches of at most ``micro_batch_tokens`` padded tokens."""
         rows = [self.rows[i] for i in members]
-        return [
-            make_batch([rows[i] for i in group], self.num_labels)
-            for group in split_by_tokens([len(r.tokens) for r in rows], self.micro_batch_tokens)
-        ]
+        groups = split_by_tokens([len(r.tokens) for r in rows], self.micro_batch_tokens)
+        return [self._batch([rows[i] for i in group]) for group in groups]
 
-    def heaviest(self) -> Batch:
+    def _batch(self, rows: Sequence[Encoded | Tree]) -> Batch | TreeBatch:
+        if trees := [row for row in rows if isinstance(row, Tree)]:
+            return make_trees(trees, ends_only=self.num_labels > 0)
+        return make_batch([row for row in rows if isinstance(row, Encoded)], self.num_labels)
+
+    def heaviest(self) -> Batch | TreeBatch:
         """The largest micro-batch, padding included, that can occur."""
         rows = sorted(self.rows, key=lambda row: -len(row.tokens))
         first, number = heaviest([len(row.tokens) for row in rows], self.batch_rows, self.micro_batch_tokens)
-        return make_batch(rows[first : first + number], self.num_labels)
+        return self._batch(rows[first : first + number])

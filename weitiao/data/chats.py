@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from weitiao.data.columns import Columns
@@ -49,6 +49,8 @@ class Chat:
     answers: tuple[str, ...]
     tools: tuple[Any, ...] = ()
     document: tuple[int, int] | None = None
+    rejected: str = ""
+    """The worse answer of a preference."""
 
 
 class _Unusable(Exception):
@@ -63,6 +65,24 @@ def read_chat(values: Mapping[str, Any], shape: str, columns: Columns, tags: Tag
         return _checked(_from_turns(cells, tags) if listed else _from_pair(cells, shape, tags))
     except _Unusable as reason:
         return str(reason)
+
+
+def read_pair(values: Mapping[str, Any], shape: str, columns: Columns, tags: Tags) -> Chat | str:
+    """The chat of a preference with its better answer, the worse one beside it; or why there is none: as :func:`read_chat` says,
+    "no_rejected", "same_answers", or "bad_pair: " and details for people."""
+    better = read_chat(values, shape, columns, tags)
+    if isinstance(better, str):
+        return better
+    worse = read_chat({**values, str(columns.chosen): values.get(str(columns.rejected))}, shape, columns, tags)
+    if isinstance(worse, str):
+        return "no_rejected" if worse == "no_answer" else worse
+    if worse.turns[:-1] != better.turns[:-1]:
+        return "bad_pair: " + t("两个回答之前的对话不同", "the turns before the two answers differ")
+    if any("tool_calls" in chat.turns[-1].fields for chat in (better, worse)):
+        return "bad_pair: " + t("回答是函数调用，不是文字", "an answer is a function call, not text")
+    if worse.answers[0] == better.answers[0]:
+        return "same_answers"
+    return replace(better, rejected=worse.answers[0])
 
 
 def _from_turns(cells: Mapping[str, Any], tags: Tags) -> Chat:

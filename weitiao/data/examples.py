@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from weitiao.config import RunConfig
-from weitiao.config_tasks import ClassificationTask, GenerationTask
-from weitiao.data.chats import Tags, read_chat
+from weitiao.config_tasks import ClassificationTask, GenerationTask, PreferenceTask
+from weitiao.data.chats import Tags, read_chat, read_pair
 from weitiao.data.columns import Columns, parse_candidates, parse_label
 from weitiao.data.ledger import Ledger
 from weitiao.data.read import BadRow, check_file, encoding_of, read_rows
@@ -106,7 +106,7 @@ def _read(config: RunConfig, source: Source, ledger: Ledger, rows: Rows) -> Layo
     layout = find_layout(list(names), sample, config.task.kind, source.wanted, source.shape, num_rows)
     again = (row for row in read_rows(path, encoding) if isinstance(row, Row)) if kept is None else kept
     for row in again:
-        content = _content(row, layout, source.tags)
+        content = _content(row, layout, source.tags, config.task.kind == "preference")
         if isinstance(content, str):
             ledger.reject(booked, row.file, row.line, content)
         else:
@@ -119,11 +119,12 @@ def _own_split(config: RunConfig, row: Row, split: SplitName | None) -> SplitNam
     return _SPLIT_NAMES[row.values["split"]] if config.data.train == "builtin" and row.file == str(BUILTIN_DATA) else split
 
 
-def _content(row: Row, layout: Layout, tags: Tags) -> Content | str:
-    """What a row says, or the reason why it cannot be used."""
+def _content(row: Row, layout: Layout, tags: Tags, pairs: bool) -> Content | str:
+    """What a row says, or the reason why it cannot be used. ``pairs``: a chat needs a worse answer too."""
     columns = layout.columns
     if layout.task == "generation":
-        chat = read_chat(row.values, layout.shape, columns, tags)
+        read = read_pair if pairs else read_chat
+        chat = read(row.values, layout.shape, columns, tags)
         return chat if isinstance(chat, str) else Content(row.file, row.line, "", chat=chat)
     text = row.values.get(columns.text or "")
     if isinstance(text, (int, float)) and not isinstance(text, bool):
@@ -251,7 +252,7 @@ def _check_known(rows: Rows, numbers: Sequence[int], name: str, labels: set[str]
 def _examples(config: RunConfig, rows: Rows, numbers: Sequence[int], split: SplitName, task: Classification | None) -> Examples:
     """The rows of a split as examples, each made when it is asked for."""
     several = len({rows.file(number) for number in numbers}) > 1
-    system = config.task.system if isinstance(config.task, GenerationTask) else None
+    system = config.task.system if isinstance(config.task, (GenerationTask, PreferenceTask)) else None
 
     def make(content: Content) -> Example:
         place = f"{content.line}.{content.nth + 1}" if content.nth else f"{content.line}"
@@ -278,9 +279,11 @@ def _chat_example(name: str, content: Content, system: str | None) -> Example:
     if chat.document is not None:
         user = next(turn for turn in reversed(before) if turn.role == "user")
         document = user.content[chat.document[0] : chat.document[1]]
+    rejected = (chat.rejected,) if chat.rejected else ()
     return Example(
-        name, tuple(before), chat.answers, document, content.file, content.line, place=chat.document, fields=last.fields, tools=chat.tools
-    )
+        name, tuple(before), chat.answers, document, content.file, content.line, (), rejected,
+        place=chat.document, fields=last.fields, tools=chat.tools,
+    )  # fmt: skip
 
 
 def label_counts(examples: Sequence[Example]) -> dict[str, int]:

@@ -7,12 +7,15 @@ beginning the same hidden states in every row, and its gradient is the sum over 
 Shapes: B rows of at most S tokens, N asked-for positions, G groups that share a beginning of at most P tokens, T tokens in all parts.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 import torch
 
+Tail = tuple[np.ndarray, np.ndarray]
+"""Tokens at a row's end that form a tree: which of them each one sees [n, n], itself included, and their depths [n] from 0."""
 Sources = tuple[tuple[int, torch.Tensor | None], ...]
 _WORTH_IT = 0.9
 """Share only where at most this part of the tokens is left."""
@@ -41,10 +44,11 @@ class Layout:
 
     tokens_BS: torch.Tensor
     """The whole rows, padded on the right."""
+    lengths_B: torch.Tensor
     rows_N: torch.Tensor
     columns_N: torch.Tensor
-    tokens_T: torch.Tensor
-    """The tokens of the parts, one part after another."""
+    origin_T: torch.Tensor
+    """Where the tokens of the parts, one part after another, stand in the flattened ``tokens_BS``."""
     positions_T: torch.Tensor
     """The place of each token in its row, from 0."""
     parts: tuple[Part, ...]
@@ -57,21 +61,29 @@ class Layout:
     def to(self, device: torch.device) -> "Layout":
         """The same layout with its tensors on a device."""
         return Layout(
-            self.tokens_BS.to(device), self.rows_N.to(device), self.columns_N.to(device), self.tokens_T.to(device),
-            self.positions_T.to(device), tuple(part.to(device) for part in self.parts),
+            self.tokens_BS.to(device), self.lengths_B.to(device), self.rows_N.to(device), self.columns_N.to(device),
+            self.origin_T.to(device), self.positions_T.to(device), tuple(part.to(device) for part in self.parts),
             None if self.asked is None else self.asked.to(device), self.asked_T.to(device), self.asked_N.to(device),
         )  # fmt: skip
 
 
-def lay_out(tokens_BS: torch.Tensor, lengths_B: torch.Tensor, rows_N: torch.Tensor, columns_N: torch.Tensor) -> Layout:
-    """The layout of rows whose hidden states are wanted at (rows_N, columns_N), on the CPU. Rows are in ascending order."""
+def lay_out(
+    tokens_BS: torch.Tensor,
+    lengths_B: torch.Tensor,
+    rows_N: torch.Tensor,
+    columns_N: torch.Tensor,
+    tails: Sequence[Tail] = (),
+    share: bool = True,
+) -> Layout:
+    """The layout of rows whose hidden states are wanted at (rows_N, columns_N), on the CPU; rows in ascending order. ``tails``: the tree
+    that each row's last tokens form. Without ``share`` rows stay whole."""
     tokens, lengths = tokens_BS.numpy(), lengths_B.numpy()
     most_B = lengths - 1
     np.minimum.at(most_B, rows_N.numpy(), columns_N.numpy())  # what stands before a row's first asked-for position
-    groups = find_groups(tokens, lengths, most_B)
-    starts, before = np.zeros(len(tokens), dtype=np.int64), np.zeros((len(tokens), 0), dtype=bool)
+    groups = find_groups(tokens, lengths, most_B) if share else []
+    starts, before_BP = np.zeros(len(tokens), dtype=np.int64), np.zeros((len(tokens), 0), dtype=bool)
     parts: list[Part] = []
-    grids: list[np.ndarray] = []
+    origins: list[np.ndarray] = []
     positions: list[np.ndarray] = []
     sources: Sources = ()
     if groups:
@@ -80,37 +92,53 @@ def lay_out(tokens_BS: torch.Tensor, lengths_B: torch.Tensor, rows_N: torch.Tens
             owners[members], starts[members] = number, length
         longest = max(length for _, length in groups)
         parts.append(Part(len(groups), longest))
-        grids.append(tokens[[members[0] for members, _ in groups], :longest])
-        positions.append(np.broadcast_to(np.arange(longest), grids[0].shape))
+        origins.append(np.array([members[0] * tokens.shape[1] for members, _ in groups])[:, None] + np.arange(longest))
+        positions.append(np.broadcast_to(np.arange(longest), origins[0].shape))
         sources = ((0, torch.from_numpy(owners)),)
-        before = np.arange(longest) < starts[:, None]
+        before_BP = np.arange(longest) < starts[:, None]
     width = int((lengths - starts).max())
     columns = starts[:, None] + np.arange(width)
-    parts.append(Part(len(tokens), width, sources, _sees(before, np.arange(width)[None]) if groups else None))
-    grids.append(np.take_along_axis(tokens, np.minimum(columns, tokens.shape[1] - 1), axis=1))
+    origins.append(np.arange(len(tokens))[:, None] * tokens.shape[1] + np.minimum(columns, tokens.shape[1] - 1))
+    own_RWW = _grow(tails, lengths - starts, columns)
     positions.append(columns)
+    parts.append(Part(len(tokens), width, sources, _sees(before_BP, own_RWW) if groups or tails else None))
     offset = sum(part.rows * part.width for part in parts[:-1])
-    asked, asked_T, asked_N = _ask(rows_N.numpy(), columns_N.numpy() - starts[rows_N], before, len(tokens), width, len(parts), sources)
-    tokens_T, positions_T = (torch.from_numpy(np.concatenate([grid.ravel() for grid in each])) for each in (grids, positions))
-    places = torch.from_numpy(asked_T + offset), torch.from_numpy(asked_N if asked else asked_N + offset)
-    return Layout(tokens_BS, rows_N, columns_N, tokens_T, positions_T, tuple(parts), asked, *places)
+    places = rows_N.numpy(), columns_N.numpy() - starts[rows_N.numpy()]
+    asked, asked_T, asked_N = _ask(*places, before_BP, own_RWW, (*sources, (len(parts) - 1, None)))
+    origin_T, positions_T = (torch.from_numpy(np.concatenate([grid.ravel() for grid in each])) for each in (origins, positions))
+    found = torch.from_numpy(asked_T + offset), torch.from_numpy(asked_N if asked else asked_N + offset)
+    return Layout(tokens_BS, lengths_B, rows_N, columns_N, origin_T, positions_T, tuple(parts), asked, *found)
 
 
-def _sees(before_BP: np.ndarray, columns_RM: np.ndarray, width: int | None = None) -> torch.Tensor:
-    """[R, 1, M, P + S]: queries in these columns of the rows see the beginning as far as it is theirs, and their row up to themselves."""
-    width = columns_RM.shape[1] if width is None else width
-    if before_BP.all() and len(columns_RM) == 1:
+def _grow(tails: Sequence[Tail], ends_B: np.ndarray, columns_BW: np.ndarray) -> np.ndarray:
+    """Which tokens of its own row a token sees [rows or 1, W, W]; the positions ``columns_BW`` of trees' tokens become their depths'."""
+    num_rows, width = columns_BW.shape
+    own = np.tri(width, dtype=bool)[None]
+    if tails:
+        own = own.repeat(num_rows, axis=0)
+    for row, (sees, depths) in enumerate(tails):
+        tree = slice(ends_B[row] - len(depths), ends_B[row])
+        own[row, tree, tree] = sees
+        if len(depths):
+            columns_BW[row, tree] = columns_BW[row, tree.start] + depths
+    return own
+
+
+def _sees(before_BP: np.ndarray, own_RMW: np.ndarray) -> torch.Tensor:
+    """[R, 1, M, P + W]: the beginning as far as it is the row's, then its own tokens."""
+    if before_BP.all() and len(own_RMW) == 1:
         before_BP = before_BP[:1]
-    own = np.arange(width) <= columns_RM[:, :, None]
-    shape = (max(len(before_BP), len(own)), own.shape[1])
-    prefix = np.broadcast_to(before_BP[:, None], (*shape, before_BP.shape[1]))
-    return torch.from_numpy(np.concatenate([prefix, np.broadcast_to(own, (*shape, width))], axis=2)[:, None])
+    rows, queries = max(len(before_BP), len(own_RMW)), own_RMW.shape[1]
+    before = np.broadcast_to(before_BP[:, None], (rows, queries, before_BP.shape[1]))
+    own = np.broadcast_to(own_RMW, (rows, *own_RMW.shape[1:]))
+    return torch.from_numpy(np.concatenate([before, own], axis=2)[:, None])
 
 
 def _ask(
-    rows: np.ndarray, columns: np.ndarray, before: np.ndarray, num_rows: int, width: int, num_parts: int, sources: Sources
+    rows: np.ndarray, columns: np.ndarray, before_BP: np.ndarray, own_RWW: np.ndarray, sources: Sources
 ) -> tuple[Part | None, np.ndarray, np.ndarray]:
     """The grid of queries for the positions (rows, columns) of the last part, and their places there."""
+    num_rows, width = len(before_BP), own_RWW.shape[1]
     counts = np.bincount(rows, minlength=num_rows)
     most = int(counts.max(initial=0))
     flat = rows * width + columns
@@ -119,7 +147,8 @@ def _ask(
     slots = np.arange(len(rows)) - (np.cumsum(counts) - counts)[rows]
     grid = np.zeros((num_rows, most), dtype=np.int64)  # a row that asks for fewer asks for its first token besides
     grid[rows, slots] = columns
-    part = Part(num_rows, most, (*sources, (num_parts - 1, None)), _sees(before, grid, width))
+    own_BMW = own_RWW[0][grid] if len(own_RWW) == 1 else np.take_along_axis(own_RWW, grid[:, :, None], axis=1)
+    part = Part(num_rows, most, sources, _sees(before_BP, own_BMW))
     return part, (np.arange(num_rows)[:, None] * width + grid).ravel(), rows * most + slots
 
 

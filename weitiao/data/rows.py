@@ -47,8 +47,8 @@ class Content:
 
     @property
     def answer(self) -> str:
-        """What is learned for it: the label, or all that the assistant says."""
-        return self.label if self.chat is None else said(self.chat.turns, "assistant")
+        """What is learned for it: the label, or all that the assistant says (of a preference with the worse answer behind it)."""
+        return self.label if self.chat is None else said(self.chat.turns, "assistant") + self.chat.rejected
 
 
 class Rows:
@@ -79,7 +79,7 @@ class Rows:
         """Keep one row; ``split`` None: not settled yet."""
         chat = content.chat
         turns = [] if chat is None else [[turn.role, turn.content, turn.fields] for turn in chat.turns]
-        rest = [] if chat is None else [chat.answers, chat.tools, chat.document]
+        rest = [] if chat is None else [chat.answers, chat.tools, chat.document, chat.rejected]
         self._starts.append(self._starts[-1] + self._store.write(_packed([content.document, turns, *rest])))
         file = self._number(content.file)
         shared = len(self) > 0 and (self._lines[-1], self._files[-1]) == (content.line, file)
@@ -99,9 +99,9 @@ class Rows:
         document, turns, *rest = json.loads(self._store.read(self._starts[number + 1] - start))
         chat = None
         if turns:
-            answers, tools, place = rest
+            answers, tools, place, rejected = rest
             messages = tuple(Message(role, text, fields) for role, text, fields in turns)
-            chat = Chat(messages, tuple(answers), tuple(tools), None if place is None else (place[0], place[1]))
+            chat = Chat(messages, tuple(answers), tuple(tools), None if place is None else (place[0], place[1]), rejected)
         nth = self._nths[number]
         return Content(self.file(number), self.line(number), document, self.label(number), self.candidates(number), chat, nth)
 

@@ -84,8 +84,11 @@ def find_layout(
     Raises ``DataError``, with rows and the config line that settles it: columns not recognised or ambiguous, or chats that the config takes
     for labelled or plain text.
     """
-    if task == "generation":
-        return _chats(names, sample, wanted, shape) or _no_chats(names, sample)
+    if task in ("generation", "preference"):
+        found_chats = _chats(names, sample, wanted, shape) or _no_chats(names, sample)
+        if task == "preference" and not shape_named(found_chats.shape).is_preference:
+            raise _no_pairs(found_chats, sample)
+        return found_chats
     chats = None if any(wanted.get(field) for field in ("text", "label", "candidates")) else _chats(names, sample, wanted, None)
     if chats is None:
         found, columns = find_columns(names, sample, task, wanted)
@@ -178,6 +181,15 @@ def _no_chats(names: Sequence[str], sample: Sequence[Row]) -> Layout:
     raise DataError(_where(sample), cause + shown_rows(sample), _settled_by(f"data.columns: {{prompt: {one}, answer: {other}}}"))
 
 
+def _no_pairs(chats: Layout, sample: Sequence[Row]) -> DataError:
+    cause = t(
+        f"偏好任务要有 chosen 和 rejected 两列；这些行是 {chats.shape}",
+        f"the preference task needs the columns chosen and rejected; these rows are of the shape {chats.shape}",
+    )
+    one, other = (*map(yaml_scalar, sorted(_used(chats.columns))), "A", "B")[:2]
+    return DataError(_where(sample), cause + shown_rows(sample), _settled_by(f"data.columns: {{chosen: {one}, rejected: {other}}}"))
+
+
 def _chats_instead(chats: Layout, sample: Sequence[Row], task: str, num_rows: int) -> DataError:
     cause = t(
         f"{num_rows} 行都是对话（形状 {chats.shape}：{', '.join(sorted(_used(chats.columns)))}），而任务是 {task}",
@@ -186,8 +198,9 @@ def _chats_instead(chats: Layout, sample: Sequence[Row], task: str, num_rows: in
     remedy = t("用它们的回答训练：task.kind: generation", "train on their answers: task.kind: generation")
     if shape_named(chats.shape).is_preference:
         remedy = t(
-            "偏好任务（dpo）在以后的版本里；现在可以只用 chosen 的回答训练：task.kind: generation",
-            "the preference task (dpo) comes with a later version; to train on the chosen answers alone: task.kind: generation",
+            "从偏好学习：task.kind: preference 加 objective.kind: dpo；只用 chosen 的回答训练：task.kind: generation",
+            "to learn from the preferences: task.kind: preference with objective.kind: dpo; to train on the chosen answers alone: "
+            "task.kind: generation",
         )
     elif task == "classification":
         remedy += t(

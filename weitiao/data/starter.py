@@ -160,6 +160,8 @@ def _config(path: Path, files: Mapping[SplitName, Sequence[Path]], look: _Look) 
         where = ", ".join(absent)
         shares[0] += t(f"  # 从训练文件中分出：{where}", f"  # split off the training file: {where}")
     is_text = look.layout.task == "text"
+    is_preference = look.layout.task == "generation" and shape_named(look.layout.shape).is_preference
+    objective = "pretrain" if is_text else "dpo" if is_preference else "sft"
     limit = t("每行最多的 token 数；只截短正文，逐行记账", "most tokens per row; only the document is shortened, on record")
     lines = [
         *(f"# {line}".rstrip() for line in _findings(files["train"][0], look)),
@@ -176,8 +178,8 @@ def _config(path: Path, files: Mapping[SplitName, Sequence[Path]], look: _Look) 
         f"  columns: {{{pairs}}}{check}",
         *shares,
         *([] if is_text else [f"  max_tokens: 512  # {limit}", "  shorten: tail  # head | tail | middle | none"]),
-        "method: {kind: lora, rank: 8, alpha: 16}  # full | head | lora",
-        f"objective: {{kind: {'pretrain' if is_text else 'sft'}}}",
+        "method: {kind: lora, rank: 8, alpha: 16}  # full | " + ("lora" if look.layout.task == "generation" else "head | lora"),
+        f"objective: {{kind: {objective}}}",
         "train: {epochs: 3, batch_rows: 32}",
         t(
             "# optim: {learning_rate: …}  # 不写：按方法取（full 5e-5，lora 5e-4，head 2e-3）",
@@ -191,9 +193,10 @@ def _config(path: Path, files: Mapping[SplitName, Sequence[Path]], look: _Look) 
 def _task_line(look: _Look) -> str:
     """The task; for labels with the template's language where it is not the default: English unless the texts have Chinese characters."""
     if look.layout.task == "generation":
-        only = t("；偏好任务在以后的版本里，现在只用 chosen 训练", "; the preference task comes later, this trains on chosen alone")
+        if shape_named(look.layout.shape).is_preference:
+            return "task: {kind: preference}  # " + t("generation：只用 chosen 训练", "generation: trains on chosen alone")
         turns = t("train_on: all | last，训练助手的哪几轮", "train_on: all | last, which turns of the assistant are trained")
-        return f"task: {{kind: generation, train_on: all}}  # {turns}{only if shape_named(look.layout.shape).is_preference else ''}"
+        return f"task: {{kind: generation, train_on: all}}  # {turns}"
     return f"task: {{kind: {look.layout.task}{'' if look.chinese or look.layout.task == 'text' else ', language: en'}}}"
 
 

@@ -30,6 +30,8 @@ from weitiao.language import t
 
 Candidates = Sequence[Sequence[str]] | None
 """Per test row, the labels it may get; ``None`` (or an empty row) allows every training label."""
+Answer = Callable[[Sequence[str], Candidates], list[str]]
+"""A fitted baseline: a label for each text."""
 
 MAX_FEATURES = 200_000
 MAX_TRAIN_CHARACTERS = 20_000_000
@@ -41,15 +43,18 @@ _ROWS_FOR_MIN_DF = 1000  # with fewer rows an n-gram seen once may be all there 
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """A classifier without a language model.
-
-    ``predict(train_texts, train_labels, test_texts, seed, candidates)`` gives a label per test row.
-    """
+    """A classifier without a language model. ``fit(texts, labels, seed)`` learns it."""
 
     name: str
     zh: str
     en: str
-    predict: Callable[[Sequence[str], Sequence[str], Sequence[str], int, Candidates], list[str]]
+    fit: Callable[[Sequence[str], Sequence[str], int], Answer]
+
+    def predict(
+        self, train_texts: Sequence[str], train_labels: Sequence[str], test_texts: Sequence[str], seed: int, candidates: Candidates
+    ) -> list[str]:
+        """A label per test row, learned from the training rows."""
+        return self.fit(train_texts, train_labels, seed)(test_texts, candidates)
 
     @property
     def title(self) -> str:
@@ -82,54 +87,60 @@ def majority(train_labels: Sequence[str], n_test: int, candidates: Candidates = 
     return _best(list(counts), np.broadcast_to(scores, (n_test, len(counts))), candidates)
 
 
-def _linear(
-    model: Any, train_texts: Sequence[str], train_labels: Sequence[str], test_texts: Sequence[str], candidates: Candidates
-) -> list[str]:
+def _linear(model: Any, texts: Sequence[str], labels: Sequence[str]) -> Answer:
     """Fit ``model`` on TF-IDF of character n-grams; :func:`majority` where nothing separates (one label, or only empty texts)."""
-    if len(set(train_labels)) < 2 or not any(train_texts):
-        return majority(train_labels, len(test_texts), candidates)
-    limit = max(_SHORTEST_CUT, MAX_TRAIN_CHARACTERS // len(train_texts))
+    if len(set(labels)) < 2 or not any(texts):
+        return _fit_majority(texts, labels, 0)
+    limit = max(_SHORTEST_CUT, MAX_TRAIN_CHARACTERS // len(texts))
     vectorizer = TfidfVectorizer(
         analyzer="char",
         ngram_range=(1, 3),
         sublinear_tf=True,
-        min_df=2 if len(train_texts) >= _ROWS_FOR_MIN_DF else 1,
+        min_df=2 if len(texts) >= _ROWS_FOR_MIN_DF else 1,
         max_features=MAX_FEATURES,
         dtype=np.float32,
     )
-    model.fit(vectorizer.fit_transform(text[:limit] for text in train_texts), list(train_labels))
-    if not test_texts:
-        return []
-    scores = model.decision_function(vectorizer.transform(text[:limit] for text in test_texts))
-    if scores.ndim == 1:  # two labels: scikit-learn gives the score of the second only
-        scores = np.stack([-scores, scores], axis=1)
-    return _best([str(label) for label in model.classes_], scores, candidates)
+    model.fit(vectorizer.fit_transform(text[:limit] for text in texts), list(labels))
+
+    def answer(test_texts: Sequence[str], candidates: Candidates) -> list[str]:
+        if not test_texts:
+            return []
+        scores = model.decision_function(vectorizer.transform(text[:limit] for text in test_texts))
+        if scores.ndim == 1:  # two labels: scikit-learn gives the score of the second only
+            scores = np.stack([-scores, scores], axis=1)
+        return _best([str(label) for label in model.classes_], scores, candidates)
+
+    return answer
+
+
+def _fit_majority(_texts: Sequence[str], labels: Sequence[str], _seed: int) -> Answer:
+    return lambda test_texts, candidates: majority(labels, len(test_texts), candidates)
+
+
+def _fit_logistic_regression(texts: Sequence[str], labels: Sequence[str], seed: int) -> Answer:
+    return _linear(LogisticRegression(C=4.0, class_weight="balanced", max_iter=1000, random_state=seed), texts, labels)
+
+
+def _fit_linear_svm(texts: Sequence[str], labels: Sequence[str], seed: int) -> Answer:
+    return _linear(LinearSVC(C=0.5, class_weight="balanced", dual="auto", max_iter=2000, random_state=seed), texts, labels)
 
 
 def tfidf_logistic_regression(
     train_texts: Sequence[str], train_labels: Sequence[str], test_texts: Sequence[str], seed: int, candidates: Candidates = None
 ) -> list[str]:
     """Logistic regression on TF-IDF of character n-grams (1–3)."""
-    model = LogisticRegression(C=4.0, class_weight="balanced", max_iter=1000, random_state=seed)
-    return _linear(model, train_texts, train_labels, test_texts, candidates)
+    return _fit_logistic_regression(train_texts, train_labels, seed)(test_texts, candidates)
 
 
 def tfidf_linear_svm(
     train_texts: Sequence[str], train_labels: Sequence[str], test_texts: Sequence[str], seed: int, candidates: Candidates = None
 ) -> list[str]:
     """Linear support vector machine, one against the rest, on TF-IDF of character n-grams (1–3)."""
-    model = LinearSVC(C=0.5, class_weight="balanced", dual="auto", max_iter=2000, random_state=seed)
-    return _linear(model, train_texts, train_labels, test_texts, candidates)
-
-
-def _predict_majority(
-    _train_texts: Sequence[str], train_labels: Sequence[str], test_texts: Sequence[str], _seed: int, candidates: Candidates
-) -> list[str]:
-    return majority(train_labels, len(test_texts), candidates)
+    return _fit_linear_svm(train_texts, train_labels, seed)(test_texts, candidates)
 
 
 BASELINES: tuple[Baseline, ...] = (
-    Baseline("majority", "总答最常见的标签", "always the most frequent label", _predict_majority),
-    Baseline("tfidf_logistic_regression", "TF-IDF + 逻辑回归", "TF-IDF + logistic regression", tfidf_logistic_regression),
-    Baseline("tfidf_linear_svm", "TF-IDF + 线性支持向量机", "TF-IDF + linear SVM", tfidf_linear_svm),
+    Baseline("majority", "总答最常见的标签", "always the most frequent label", _fit_majority),
+    Baseline("tfidf_logistic_regression", "TF-IDF + 逻辑回归", "TF-IDF + logistic regression", _fit_logistic_regression),
+    Baseline("tfidf_linear_svm", "TF-IDF + 线性支持向量机", "TF-IDF + linear SVM", _fit_linear_svm),
 )

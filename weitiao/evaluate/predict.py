@@ -1,8 +1,8 @@
 """The Predictor: how likely each candidate answer is for each prompt. Shared by evaluation and `weitiao predict`.
 
-Language model: the exact log-probability of every candidate's whole text and its end token. The prompts run once; their keys and values are
-then used by all candidates, laid out as a tree (candidates that begin alike share their beginning) whose tokens see the prompt and their
-ancestors only. `score` head: the scores of the labels at the prompt's last token.
+Language model: the exact log-probability of every candidate's whole text and its end token. The candidates stand behind the prompt as a
+tree (candidates that begin alike share their beginning) whose tokens see the prompt and their ancestors only; what the prompts begin with
+in common runs once for a batch. `score` head: the scores of the labels at the prompt's last token.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,9 +13,11 @@ import torch
 from torch import nn
 
 from weitiao.data.batch import split_by_tokens
+from weitiao.data.layout import Tail, lay_out
 from weitiao.data.render import ChatEncoder
 from weitiao.model.heads import has_score_head, output_matrix, trunk
 from weitiao.model.logprobs import log_probabilities
+from weitiao.model.states import runs_by_block, states
 from weitiao.tasks.classification import Classification, Prompt
 
 
@@ -51,6 +53,15 @@ class AnswerTree:
     edges: tuple[tuple[int, int], ...]
     answers: tuple[tuple[int, ...], ...]
 
+    @property
+    def tail(self) -> Tail:
+        """Which inner nodes each one sees [T, T], and their depths [T]."""
+        sees = np.eye(len(self.tokens), dtype=bool)
+        for node, parent in enumerate(self.parents):  # parents stand before their children
+            if parent >= 0:
+                sees[node] |= sees[parent]
+        return sees, np.array(self.depths, dtype=np.int64)
+
 
 def answer_tree(sequences: Sequence[Sequence[int]]) -> AnswerTree:
     """The tree of some token sequences, none of them empty."""
@@ -85,11 +96,12 @@ class Predictor:
     def score(self, prompts: Sequence[Prompt], progress: Callable[[int], None] | None = None) -> list[LabelScores]:
         """The scores of each prompt, in the order given. ``progress`` is told the number of prompts done, batch by batch."""
         results: dict[int, LabelScores] = {}
-        extra = [len(self._tree(prompt).tokens) if not has_score_head(self.model) else 0 for prompt in prompts]
-        for group in split_by_tokens([len(p.ids) + n for p, n in zip(prompts, extra, strict=True)], self.most_tokens):
-            members = [prompts[i] for i in group]
-            scored = self._score_labels(members) if has_score_head(self.model) else self._score_answers(members)
-            results.update(zip(group, scored, strict=True))
+        score = self._score_labels if has_score_head(self.model) else self._score_answers
+        shared = _common_beginning([prompt.ids for prompt in prompts]) if runs_by_block(trunk(self.model)) else 0
+        extra = [0 if has_score_head(self.model) else len(self._tree(prompt).tokens) for prompt in prompts]
+        sizes = [len(prompt.ids) - shared + n for prompt, n in zip(prompts, extra, strict=True)]
+        for group in split_by_tokens(sizes, max(1, self.most_tokens - shared)):
+            results.update(zip(group, score([prompts[i] for i in group]), strict=True))
             if progress:
                 progress(len(group))
         return [results[i] for i in range(len(prompts))]
@@ -103,20 +115,23 @@ class Predictor:
             self._trees[choices] = answer_tree([self._answers[label] for label in choices])
         return self._trees[choices]
 
-    def _pad(self, prompts: Sequence[Prompt]) -> tuple[torch.Tensor, torch.Tensor]:
-        lengths = torch.tensor([len(p.ids) for p in prompts])
-        tokens = torch.zeros((len(prompts), int(lengths.max())), dtype=torch.long)
-        for row, prompt in zip(tokens, prompts, strict=True):
-            row[: len(prompt.ids)] = torch.tensor(prompt.ids)
-        device = next(self.model.parameters()).device
-        return tokens.to(device), lengths.to(device)
+    def _states(self, prompts: Sequence[Prompt], trees: Sequence[AnswerTree] = ()) -> torch.Tensor:
+        """Hidden states, prompt by prompt: its last token's, then those of its tree's inner nodes."""
+        nodes = [tree.tokens for tree in trees] or [()] * len(prompts)
+        rows = [(*prompt.ids, *tokens) for prompt, tokens in zip(prompts, nodes, strict=True)]
+        tokens_BS = torch.zeros((len(rows), max(map(len, rows))), dtype=torch.long)
+        for line, row in zip(tokens_BS, rows, strict=True):
+            line[: len(row)] = torch.tensor(row)
+        asked = [(i, j) for i, row in enumerate(rows) for j in range(len(prompts[i].ids) - 1, len(row))]
+        rows_N, columns_N = torch.tensor(asked).T.contiguous()
+        tails = [tree.tail for tree in trees] if any(tree.tokens for tree in trees) else []
+        lengths_B = torch.tensor([len(row) for row in rows])
+        layout = lay_out(tokens_BS, lengths_B, rows_N, columns_N, tails, share=runs_by_block(trunk(self.model)))
+        return states(self.model, layout.to(next(self.model.parameters()).device))
 
     @torch.inference_mode()
     def _score_labels(self, prompts: Sequence[Prompt]) -> list[LabelScores]:
-        tokens_BS, lengths_B = self._pad(prompts)
-        hidden_BSH = trunk(self.model)(input_ids=tokens_BS, use_cache=False).last_hidden_state
-        last_BH = hidden_BSH[torch.arange(len(prompts), device=hidden_BSH.device), lengths_B - 1]
-        scores_BL = self.model.score(last_BH).double().cpu().numpy()  # type: ignore[operator]
+        scores_BL = self.model.score(self._states(prompts)).double().cpu().numpy()  # type: ignore[operator]
         number = {label: i for i, label in enumerate(self.task.labels)}
         results = []
         for prompt, scores in zip(prompts, scores_BL, strict=True):
@@ -127,21 +142,14 @@ class Predictor:
 
     @torch.inference_mode()
     def _score_answers(self, prompts: Sequence[Prompt]) -> list[LabelScores]:
-        tokens_BS, lengths_B = self._pad(prompts)
         trees = [self._tree(prompt) for prompt in prompts]
-        out = trunk(self.model)(input_ids=tokens_BS, use_cache=any(tree.tokens for tree in trees))
-        rows = torch.arange(len(prompts), device=tokens_BS.device)
-        hidden_BTH = out.last_hidden_state[rows, lengths_B - 1, None]
-        if any(tree.tokens for tree in trees):
-            tree_BTH = self._run_trees(trees, lengths_B, tokens_BS.shape[1], out.past_key_values)
-            hidden_BTH = torch.cat([hidden_BTH, tree_BTH], dim=1)
-        places = [(b, place, token) for b, tree in enumerate(trees) for place, token in tree.edges]
-        width = hidden_BTH.shape[1]
-        order = sorted(range(len(places)), key=lambda i: (places[i][0], places[i][1]))
-        positions = torch.tensor([places[i][0] * width + places[i][1] for i in order], device=tokens_BS.device)
-        targets = torch.tensor([places[i][2] for i in order], device=tokens_BS.device)
+        hidden_NH = self._states(prompts, trees)
+        firsts = np.cumsum([0, *(1 + len(tree.tokens) for tree in trees)])
+        places = [(int(first) + place, token) for first, tree in zip(firsts, trees, strict=False) for place, token in tree.edges]
+        order = sorted(range(len(places)), key=lambda i: places[i][0])
+        positions, targets = torch.tensor([places[i] for i in order], device=hidden_NH.device).T
         logs = np.empty(len(places))
-        logs[order] = log_probabilities(hidden_BTH.flatten(0, 1), output_matrix(self.model), positions, targets).double().cpu().numpy()
+        logs[order] = log_probabilities(hidden_NH, output_matrix(self.model), positions.contiguous(), targets).double().cpu().numpy()
         results, start = [], 0
         for prompt, tree in zip(prompts, trees, strict=True):
             steps = logs[start : start + len(tree.edges)]
@@ -151,29 +159,14 @@ class Predictor:
             results.append(LabelScores(prompt.example.id, self.task.choices(prompt.example), answers, np.exp(_log_softmax(answers)), sizes))
         return results
 
-    def _run_trees(self, trees: Sequence[AnswerTree], lengths_B: torch.Tensor, prompt_width: int, cache: object) -> torch.Tensor:
-        """Hidden states [B, T, H] of the trees' inner nodes. Each node sees its row's real prompt tokens, its ancestors and itself."""
-        device, width = lengths_B.device, max(len(tree.tokens) for tree in trees)
-        tokens_BT = torch.zeros((len(trees), width), dtype=torch.long)
-        depths_BT = torch.zeros((len(trees), width), dtype=torch.long)
-        sees_BTT = torch.eye(width, dtype=torch.bool).repeat(len(trees), 1, 1)
-        for b, tree in enumerate(trees):
-            if tree.tokens:
-                tokens_BT[b, : len(tree.tokens)] = torch.tensor(tree.tokens)
-                depths_BT[b, : len(tree.tokens)] = torch.tensor(tree.depths)
-            for node, parent in enumerate(tree.parents):  # parents stand before their children
-                if parent >= 0:
-                    sees_BTT[b, node] |= sees_BTT[b, parent]
-        sees_prompt_BS = torch.arange(prompt_width, device=device) < lengths_B[:, None]
-        mask_BTK = torch.cat([sees_prompt_BS[:, None].expand(-1, width, -1), sees_BTT.to(device)], dim=2)
-        out = trunk(self.model)(
-            input_ids=tokens_BT.to(device),
-            position_ids=lengths_B[:, None] + depths_BT.to(device),
-            attention_mask=mask_BTK[:, None],
-            past_key_values=cache,
-            use_cache=True,
-        )
-        return out.last_hidden_state  # type: ignore[no-any-return]
+
+def _common_beginning(rows: Sequence[tuple[int, ...]]) -> int:
+    """How many tokens all rows begin with in common, short of the shortest row's last."""
+    if not rows:
+        return 0
+    low, high = min(rows), max(rows)  # in lexicographic order: what these two share, all share
+    short = min(map(len, rows)) - 1
+    return next((i for i in range(short) if low[i] != high[i]), short)
 
 
 def _log_softmax(scores: np.ndarray) -> np.ndarray:

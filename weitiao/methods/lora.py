@@ -8,6 +8,7 @@ from torch import nn
 from weitiao.config_methods import LoraMethod
 from weitiao.errors import ConfigError
 from weitiao.language import t
+from weitiao.model.heads import has_score_head
 from weitiao.model.load import without_known_warnings
 
 
@@ -32,7 +33,7 @@ def apply(model: Any, config: LoraMethod) -> nn.Module:
             t(f"可选：{', '.join(sorted(names))}", f"known: {', '.join(sorted(names))}"),
         )
     adapters = LoraConfig(
-        task_type="CAUSAL_LM",
+        task_type="SEQ_CLS" if has_score_head(model) else "CAUSAL_LM",  # with a `score` head: that is trained too
         r=config.rank,
         lora_alpha=config.alpha,  # type: ignore[arg-type]  # peft divides by the rank; a fraction is fine
         lora_dropout=config.dropout,

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 BUILTIN_FOLDER = Path(__file__).parent.parent / "builtin" / "model"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+REWARD_LABELS = ("reward",)
+"""The one label of a reward model's head."""
 _LARGEST_HEADER_BYTES = 25_000_000  # the largest published models stay under 2 MB
 
 

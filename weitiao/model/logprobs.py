@@ -78,3 +78,45 @@ def log_probabilities(hidden: torch.Tensor, weight: torch.Tensor, positions: tor
         rows = positions[first:last] - start
         result[first:last] = logits[rows, targets[first:last]] - logits.logsumexp(-1)[rows]
     return result
+
+
+class _LogProbabilities(torch.autograd.Function):
+    """log p(y | h) with the logits made again on the way back: between the passes only N numbers are kept."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        normalisers = torch.empty(targets.shape, dtype=torch.float32, device=hidden.device)
+        chosen = torch.empty_like(normalisers)
+        step = _chunks(hidden.shape[0], weight.shape[0]).step
+        for start in _chunks(hidden.shape[0], weight.shape[0]):
+            part = slice(start, start + step)
+            logits = (hidden[part] @ weight.T).float()
+            normalisers[part] = logits.logsumexp(-1)
+            chosen[part] = logits.gather(-1, targets[part, None])[:, 0]
+        ctx.save_for_backward(hidden, weight, targets, normalisers)
+        return chosen - normalisers
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        (scale,) = upstream
+        hidden, weight, targets, normalisers = ctx.saved_tensors
+        need_hidden, need_weight, _ = ctx.needs_input_grad
+        grad_hidden = torch.empty_like(hidden) if need_hidden else None
+        grad_weight = torch.zeros_like(weight, dtype=torch.float32) if need_weight else None
+        step = _chunks(hidden.shape[0], weight.shape[0]).step
+        for start in _chunks(hidden.shape[0], weight.shape[0]):
+            part = slice(start, start + step)
+            slope = (hidden[part] @ weight.T).float().sub_(normalisers[part, None]).exp_().neg_()
+            slope.scatter_add_(-1, targets[part, None], slope.new_ones((len(slope), 1)))
+            slope_cast = slope.mul_(scale[part, None]).to(weight.dtype)
+            if grad_hidden is not None:
+                grad_hidden[part] = slope_cast @ weight
+            if grad_weight is not None:
+                grad_weight += slope_cast.T @ hidden[part]
+        return grad_hidden, None if grad_weight is None else grad_weight.to(weight.dtype), None
+
+
+def differentiable_log_probabilities(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """log p(targets[i] | hidden[i]) [N], float32 nats; differentiable once in ``hidden`` [N, H] and ``weight`` [V, H]. For losses that are
+    no weighted sum of them; a weighted sum is cheaper as :func:`negative_log_likelihood`."""
+    return _LogProbabilities.apply(hidden, weight, targets)  # type: ignore[no-any-return,no-untyped-call]

@@ -11,6 +11,7 @@ from weitiao.hub.resolve import localise_model
 from weitiao.language import t
 from weitiao.model.checkpoint import read_card
 from weitiao.model.load import (
+    REWARD_LABELS,
     ModelFolder,
     check_folder,
     choose_device,
@@ -40,8 +41,12 @@ def load_result(folder: Path, config: ModelConfig) -> tuple[nn.Module, ModelFold
                 ),
                 t(f"用训练时的模型：{card['base_model']['path']}", f"use the model of the training: {card['base_model']['path']}"),
             )
-        return _with_adapter(load_causal(base, device, dtype), folder), base, card
+        rewards = card.get("objective") == "reward"
+        model = load_with_score_head(base, REWARD_LABELS, device, dtype) if rewards else load_causal(base, device, dtype)
+        return _with_adapter(model, folder), base, card
     result = check_folder(folder, "local")
+    if card.get("objective") == "reward":
+        return load_with_score_head(result, REWARD_LABELS, device, dtype, fresh=False), result, card
     if card["method"] == "head" and card["task"]["kind"] == "classification":
         return load_with_score_head(result, tuple(card["labels"]), device, dtype, fresh=False), result, card
     return load_causal(result, device, dtype), result, card

@@ -8,7 +8,7 @@ Models of some families (model/structure.py) run block by block; any other one r
 Shapes: T tokens, N asked-for positions, H hidden size, h heads of size d, g key-value heads.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -18,22 +18,69 @@ from weitiao.data.layout import Layout, Part
 from weitiao.model.heads import blocks, final_norm, trunk
 from weitiao.model.structure import is_known
 
+if TYPE_CHECKING:
+    from weitiao.model.frozen import FrozenStates
+
+KEPT = "frozen_states"
+"""Under this name a trunk holds what it keeps of its frozen part."""
 SHORT_KEYS = 256
 """On a CPU, up to so many keys plain products beat the fused kernel, forward and backward (2 to 10 times at 32 to 128 keys)."""
 
 
 def states(model: nn.Module, layout: Layout) -> torch.Tensor:
-    """The trunk's hidden states [N, H], the final norm included, at the layout's positions."""
+    """The trunk's hidden states [N, H], the final norm included, at the layout's positions. What the model keeps of its frozen part
+    (model/frozen.py) is not computed again."""
     core: Any = trunk(model)
+    kept: FrozenStates | None = vars(core).get(KEPT)
+    found = None if kept is None else kept.find(layout)
+    layers = list(blocks(model))
+    if kept is not None and found is not None and kept.first == len(layers):
+        return found
     if not runs_by_block(core):
-        return core(input_ids=layout.tokens_BS, use_cache=False).last_hidden_state[layout.rows_N, layout.columns_N]  # type: ignore[no-any-return]
-    hidden_TH = core.embed_tokens(layout.tokens_T)
+        return _whole_rows(core, layout)[layout.rows_N, layout.columns_N]
+    if kept is None or found is None:
+        hidden_TH = _embed(core, layout)
+    else:
+        hidden_TH, layers = _spread(found, layout), layers[kept.first :]
     turn = _turn(core, hidden_TH, layout)
-    *earlier, last = blocks(model)
-    for block in earlier:
+    for block in layers[:-1]:
         hidden_TH = run_block(block, hidden_TH, turn, layout.parts)
-    hidden_TH = run_block(last, hidden_TH, turn, layout.parts, layout)
+    hidden_TH = run_block(layers[-1], hidden_TH, turn, layout.parts, layout)
     return final_norm(model)(hidden_TH[layout.asked_N])  # type: ignore[no-any-return]
+
+
+def frozen_states(model: nn.Module, layout: Layout, first: int) -> torch.Tensor:
+    """What comes out below block ``first`` [N, H], at the layout's positions: the block's inputs, or, above all blocks, :func:`states`."""
+    layers = list(blocks(model))
+    if first == len(layers):
+        return states(model, layout)
+    hidden_TH = _embed(trunk(model), layout)
+    turn = _turn(trunk(model), hidden_TH, layout)
+    for block in layers[:first]:
+        hidden_TH = run_block(block, hidden_TH, turn, layout.parts)
+    return hidden_TH[layout.asked_N]
+
+
+def _whole_rows(core: Any, layout: Layout) -> torch.Tensor:
+    """The hidden states [B, S, H] of padded rows by the trunk's own forward. A mask is needed only where rows end in trees."""
+    (part, *shared), sees = layout.parts, layout.parts[0].sees
+    if sees is None or shared:
+        return core(input_ids=layout.tokens_BS, use_cache=False).last_hidden_state  # type: ignore[no-any-return]
+    positions_BS = layout.positions_T.view(part.rows, part.width)
+    out = core(input_ids=layout.tokens_BS, position_ids=positions_BS, attention_mask=sees, use_cache=False)
+    return out.last_hidden_state  # type: ignore[no-any-return]
+
+
+def _embed(core: Any, layout: Layout) -> torch.Tensor:
+    return core.embed_tokens(layout.tokens_BS.flatten()[layout.origin_T])  # type: ignore[no-any-return]
+
+
+def _spread(rows_RH: torch.Tensor, layout: Layout) -> torch.Tensor:
+    """The states [T, H] of the layout's parts out of those of whole rows, one row after another without padding."""
+    width = layout.tokens_BS.shape[1]
+    starts_B = layout.lengths_B.cumsum(0) - layout.lengths_B
+    row_T, column_T = layout.origin_T // width, layout.origin_T % width
+    return rows_RH[starts_B[row_T] + torch.minimum(column_T, layout.lengths_B[row_T] - 1)]
 
 
 def runs_by_block(core: Any) -> bool:

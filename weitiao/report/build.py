@@ -1,23 +1,19 @@
 """The report of a run: one self-contained HTML page, a pure function of the run folder (no clock, no network)."""
 
-import base64
-import hashlib
 from contextvars import copy_context
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import jinja2
-from markupsafe import Markup
-
 from weitiao import storage
-from weitiao.language import Language, t, use
+from weitiao.language import Language, use
 from weitiao.report import facts, figures, rows, sections
 from weitiao.report.folder import RunFolder, dig, read_folder
 from weitiao.report.headline import build_headline
+from weitiao.report.pages import render
 from weitiao.report.words import state_title, task_title
 
 MAX_CONFIG_CHARACTERS = 20_000
+MAIN_METRICS = ("accuracy", "macro_f1", "log_loss", "calibration_error", "reward_accuracy", "reward_margin", "margin")
 
 
 def build_report(run: Path, language: Language | None = None) -> Path:
@@ -38,35 +34,7 @@ def _render(run: Path, language: Language | None) -> str:
         use(language)
     folder = read_folder(run)
     use(language or folder.language)
-    environment = _environment()
-    style = _style(environment)
-    page = environment.get_template("report.html.j2").render(
-        language=language or folder.language, style=style, style_hash=_hash(style), **_context(folder)
-    )
-    return page.rstrip("\n") + "\n"
-
-
-@cache
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("weitiao.report", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals["t"] = t
-    return environment
-
-
-def _style(environment: jinja2.Environment) -> Markup:
-    """The style sheet. It holds no text of the run, so it is safe as it is."""
-    return Markup(environment.get_template("report.css.j2").render(heat_levels=sections.HEAT_LEVELS))
-
-
-def _hash(content: str) -> str:
-    """The source expression under which a content security policy admits one inline style sheet."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+    return render("report.html.j2", _context(folder))
 
 
 def _context(folder: RunFolder) -> dict[str, Any]:
@@ -78,10 +46,8 @@ def _context(folder: RunFolder) -> dict[str, Any]:
         "state": state_title(str(folder.run.get("state"))),
         "task": task_title(folder.task),
         "headline": build_headline(folder),
-        "main_table": sections.metric_table(folder, ("accuracy", "macro_f1", "log_loss", "calibration_error")),
-        "text_table": None
-        if folder.task == "classification"
-        else sections.metric_table(folder, ("bits_per_character", "perplexity", "loss")),
+        "main_table": sections.metric_table(folder, MAIN_METRICS),
+        "text_table": None if folder.is_scored else sections.metric_table(folder, ("bits_per_character", "perplexity", "loss")),
         "other_table": sections.metric_table(folder, ("micro_f1", "weighted_f1", "macro_precision", "macro_recall", "loss")),
         "pairs": sections.pair_rows(folder),
         "comparison_figures": figures.comparison_figures(folder),

@@ -16,7 +16,10 @@ from weitiao.report.numbers import count, estimate
 from weitiao.report.rows import file_rows
 from weitiao.report.words import metric_title
 
-_METRICS = ("accuracy", "macro_f1", "micro_f1", "weighted_f1", "macro_precision", "macro_recall", "log_loss", "calibration_error")
+_METRICS = (
+    "accuracy", "macro_f1", "micro_f1", "weighted_f1", "macro_precision", "macro_recall", "log_loss", "calibration_error",
+    "reward_accuracy", "reward_margin", "margin",
+)  # fmt: skip
 _TEXT_METRICS = ("bits_per_character", "perplexity", "loss")
 
 
@@ -145,7 +148,7 @@ def _data(folder: RunFolder) -> str:
 
 
 def _evaluation(folder: RunFolder) -> str:
-    if folder.task != "classification":
+    if not folder.is_scored:
         pairs = [(name, *text_readings(folder, name)) for name in _TEXT_METRICS]
         rows = [[metric_title(name), _shown(before), _shown(after)] for name, before, after in pairs if before or after]
         return _table(["", t("训练前", "before"), t("训练后", "after")], rows) if rows else t("没有验证结果。", "Nothing was validated.")

@@ -146,7 +146,7 @@ def not_measured(folder: RunFolder) -> list[str]:
 
 def _missing_here(folder: RunFolder) -> list[str]:
     missing = []
-    if folder.task != "classification":
+    if not folder.is_scored:
         before, after = text_readings(folder, "bits_per_character")
         if after is None or after.low is None:
             missing.append(
@@ -158,7 +158,7 @@ def _missing_here(folder: RunFolder) -> list[str]:
         if before is None:
             missing.append(t("训练前没有测量，所以训练带来多少不知道。", "Nothing was measured before training, so the gain is not known."))
         return missing
-    n = metric(folder.after, "accuracy")
+    n = metric(folder.after, str(folder.comparison.get("metric") or "accuracy"))
     if n is None:
         missing.append(t("训练后没有评测。", "The model was not evaluated after training."))
     if not folder.before:
@@ -168,7 +168,7 @@ def _missing_here(folder: RunFolder) -> list[str]:
                 "The model was not evaluated before training, so the gain is not known.",
             )
         )
-    if not objects(folder.baselines.get("baselines")):
+    if folder.task == "classification" and not objects(folder.baselines.get("baselines")):
         missing.append(t("没有测量基线：更简单的方法也许够用。", "No baseline was measured: a simpler method may be good enough."))
     if n is not None and n.n is not None:
         rare = [label for label, one in (folder.after.get("per_class") or {}).items() if (finite(dig(one, "support")) or 0) < 30]

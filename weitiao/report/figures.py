@@ -23,6 +23,10 @@ from weitiao.report.plots import (
 )
 from weitiao.report.words import metric_title, split_title, title_of
 
+STEP_FIELDS = frozenset(
+    ("type", "step", "epoch", "loss", "learning_rate", "grad_norm", "tokens", "tokens_per_second", "memory_bytes", "seconds")
+)
+"""What every step logs; anything else is the objective's own."""
 NARROW = 320.0
 """Width of a chart of which three stand side by side."""
 
@@ -85,9 +89,10 @@ def _points(lines: Sequence[Json], name: str) -> list[Point]:
 
 
 def curve_figures(folder: RunFolder) -> list[Figure]:
-    """Loss, validation metrics, learning rate and gradient norm over the steps."""
+    """Loss, validation metrics, what the objective says of each step, learning rate and gradient norm over the steps."""
     best = finite(dig(folder.run, "training", "best_step"))
-    figures = [_loss_figure(folder, best), *_validation_figures(folder, best), _rate_figure(folder), _gradient_figure(folder)]
+    figures = [_loss_figure(folder, best), *_validation_figures(folder, best), *_step_figures(folder)]
+    figures += [_rate_figure(folder), _gradient_figure(folder)]
     return [figure for figure in figures if figure is not None]
 
 
@@ -100,7 +105,10 @@ def _loss_figure(folder: RunFolder, best: float | None) -> Figure | None:
         Series(t("验证", "validation"), "validation", validation, dots=len(validation) <= 60),
     ]
     series = [one for one in series if one.points]
-    svg = line_chart(t("损失", "Loss"), series, t("损失（奈特/训练词元）", "loss (nats per trained token)"), best_x=best, zero=True)
+    unit = (
+        t("损失（每对）", "loss (per pair)") if folder.task == "preference" else t("损失（奈特/训练词元）", "loss (nats per trained token)")
+    )
+    svg = line_chart(t("损失", "Loss"), series, unit, best_x=best, zero=True)
     if svg is None:
         return None
     notes = [_smoothing_note(span)] if raw else []
@@ -138,8 +146,8 @@ def _sampling_notes(points: Sequence[Point]) -> list[str]:
 
 def _validation_figures(folder: RunFolder, best: float | None) -> list[Figure]:
     groups: tuple[tuple[str, ...], ...] = (("bits_per_character",), ("perplexity",))
-    if folder.task == "classification":
-        groups = (("accuracy", "macro_f1"),)
+    if folder.is_scored:
+        groups = (("accuracy", "macro_f1"), ("margin",))
     figures = []
     for names in groups:
         styles = ("validation", "second")
@@ -152,6 +160,21 @@ def _validation_figures(folder: RunFolder, best: float | None) -> list[Figure]:
             rows = ", ".join(count(n) for n in sorted(n for n in sizes if n is not None)) or "?"
             note = t(f"每次 n = {rows}，没有区间。", f"n = {rows} each time, without interval.")
             figures.append(Figure(title, svg, tuple((one.style, one.name) for one in series), note))
+    return figures
+
+
+def _step_figures(folder: RunFolder) -> list[Figure]:
+    """What the objective says of each step beside its loss."""
+    figures = []
+    for name in dict.fromkeys(name for line in folder.steps for name in line if name not in STEP_FIELDS):
+        points = _points(folder.steps, name)
+        span, title = _span(points), metric_title(name)
+        series = [Series(t("每步", "each step"), "raw", points), Series(t("平滑", "smoothed"), "train", smooth(points, span))]
+        svg = line_chart(title, series, title, log=False)
+        if svg is not None:
+            figures.append(
+                Figure(title[:1].upper() + title[1:], svg, tuple((one.style, one.name) for one in series), _smoothing_note(span))
+            )
     return figures
 
 

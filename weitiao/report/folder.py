@@ -72,6 +72,12 @@ class RunFolder:
         return "text" if any("bits_per_character" in line for line in self.validations) else "classification"
 
     @property
+    def is_scored(self) -> bool:
+        """Whether rows are right or wrong, or rewarded, and not judged by their loss."""
+        name = str(self.comparison.get("metric") or "accuracy")
+        return self.task == "classification" or any(metric(one, name) is not None for one in (self.before, self.after))
+
+    @property
     def language(self) -> Language:
         """``report.language`` of the config, else the locale's."""
         match dig(self.config, "report", "language"):
@@ -140,7 +146,7 @@ def _read_object(path: Path, name: str, absent: list[str], problems: list[tuple[
     if not isinstance(value, dict):
         problems.append((name, t("不是一个 JSON 对象", "is not a JSON object")))
         return {}
-    return _safe_object(value)
+    return safe_object(value)
 
 
 def _read_lines(path: Path, name: str, absent: list[str], problems: list[tuple[str, str]]) -> tuple[Json, ...]:
@@ -157,7 +163,7 @@ def _parse_lines(content: str, name: str, problems: list[tuple[str, str]]) -> It
         except ValueError:
             value = None
         if isinstance(value, dict):
-            yield _safe_object(value)
+            yield safe_object(value)
         else:
             problems.append(
                 (
@@ -175,7 +181,7 @@ def _parse_config(content: str, problems: list[tuple[str, str]]) -> Json:
         where = f"config.yaml:{mark.line + 1}" if mark else "config.yaml"
         problems.append((where, t("不是 YAML", "is not YAML")))
         return {}
-    return _safe_object(value) if isinstance(value, dict) else {}
+    return safe_object(value) if isinstance(value, dict) else {}
 
 
 def safe(text: str) -> str:
@@ -197,11 +203,12 @@ def _safe_value(value: Any) -> Any:
     if isinstance(value, str):
         return safe(value)
     if isinstance(value, dict):
-        return _safe_object(value)
+        return safe_object(value)
     return [_safe_value(item) for item in value] if isinstance(value, list) else value
 
 
-def _safe_object(value: dict[Any, Any]) -> Json:
+def safe_object(value: dict[Any, Any]) -> Json:
+    """A JSON object with every string in it made safe to show."""
     return {safe(str(key)): _safe_value(item) for key, item in value.items()}
 
 

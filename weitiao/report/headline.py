@@ -79,10 +79,7 @@ def best_baseline(folder: RunFolder, name: str) -> tuple[Json, Reading] | None:
 def build_headline(folder: RunFolder) -> Headline:
     """The sentences, tiles and tone of the first screen."""
     state = _state_sentences(folder)
-    if folder.task != "classification":
-        sentences, tiles, tone = _text_task(folder)
-    else:
-        sentences, tiles, tone = _classification(folder)
+    sentences, tiles, tone = _scored(folder) if folder.is_scored else _text_task(folder)
     is_done = folder.run.get("state") == "finished"
     sentences = [_capital(sentence) for sentence in (*state, *sentences)]
     return Headline(tuple(sentences), tiles, tone if is_done else "bad" if folder.run.get("state") == "failed" else "open")
@@ -126,7 +123,7 @@ def _tone(kind: VerdictKind, name: str) -> Literal["good", "bad", "open"]:
     return "good" if (kind == "lower") == (name in LOWER_IS_BETTER) else "bad"
 
 
-def _classification(folder: RunFolder) -> tuple[list[str], tuple[Tile, ...], Literal["good", "bad", "open"]]:
+def _scored(folder: RunFolder) -> tuple[list[str], tuple[Tile, ...], Literal["good", "bad", "open"]]:
     name = str(folder.comparison.get("metric") or "accuracy")
     title, after, before = metric_title(name), metric(folder.after, name), metric(folder.before, name)
     if after is None:
@@ -153,14 +150,14 @@ def _classification(folder: RunFolder) -> tuple[list[str], tuple[Tile, ...], Lit
         tiles.append(_tile(t("训练前", "Before training"), before, "before"))
     tone = _tone(verdict.kind, name)
     baseline = best_baseline(folder, name)
-    if baseline is None:
+    if baseline is None and folder.task == "classification":
         sentences.append(
             t(
                 "没有测量基线，所以不知道更简单的方法能做到多好。",
                 "No baseline was measured, so it is not known how well a simpler method does.",
             )
         )
-    else:
+    elif baseline is not None:
         against = judge(pair_of(folder.comparison, "after", str(baseline[0].get("name"))))
         sentences.append(_against_baseline(title_of(baseline[0]), baseline[1], against))
         tiles.append(_tile(t("最好的基线：", "Best baseline: ") + title_of(baseline[0]), baseline[1], "baseline"))

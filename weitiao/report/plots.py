@@ -148,11 +148,11 @@ def _whisker(whisker: Whisker, x: Axis, top: float) -> Markup:
         low, high = x(value.low), x(value.high)
         parts.append(tag("line", x1=low, x2=high, y1=y, y2=y, class_=f"whisker {whisker.style}"))
         parts.extend(tag("line", x1=end, x2=end, y1=y - 4, y2=y + 4, class_=f"whisker {whisker.style}") for end in (low, high))
-    parts.append(_shape(x(value.value), y, whisker.style))
+    parts.append(shape(x(value.value), y, whisker.style))
     return Markup("").join(parts)
 
 
-def _shape(x: float, y: float, style: str) -> Markup:
+def shape(x: float, y: float, style: str) -> Markup:
     """The mark also differs by shape, so that it is told apart without colour."""
     if style == "baseline":
         return tag("path", d=f"M{coordinate(x)} {coordinate(y - 6)}l6 6l-6 6l-6 -6z", class_=f"shape {style}")

@@ -29,11 +29,20 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
+class MetricRow:
+    """One system: its title, its mark in the style sheet, its cells."""
+
+    title: str
+    style: str
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class MetricTable:
     """Systems down, metrics across."""
 
     columns: tuple[str, ...]
-    rows: tuple[tuple[str, str, tuple[Cell, ...]], ...]
+    rows: tuple[MetricRow, ...]
 
 
 def metric_table(folder: RunFolder, names: tuple[str, ...]) -> MetricTable | None:
@@ -46,7 +55,7 @@ def metric_table(folder: RunFolder, names: tuple[str, ...]) -> MetricTable | Non
     rows = []
     for system in compared:
         cells = tuple(_cell(system.evaluation, name, best[name]) for name in present)
-        rows.append((system.title, system.style, cells))
+        rows.append(MetricRow(system.title, system.style, cells))
     return MetricTable(tuple(metric_title(name) for name in present), tuple(rows))
 
 

@@ -20,6 +20,11 @@ def metric_title(name: str) -> str:
         "loss": t("损失（奈特）", "loss (nats)"),
         "perplexity": t("困惑度", "perplexity"),
         "bits_per_character": t("每字符比特数", "bits per character"),
+        "margin": t("好坏回答之差", "margin between the answers"),
+        "reward_accuracy": t("隐含奖励的准确率", "accuracy of the implied reward"),
+        "reward_margin": t("隐含奖励之差（奈特）", "margin of the implied reward (nats)"),
+        "pair_accuracy": t("这一步判对的对子", "pairs the right way round, each step"),
+        "chosen_logp": t("较好回答每词元的对数概率", "log-probability of the better answers per token"),
     }
     return titles.get(name, name)
 
@@ -56,6 +61,10 @@ def objective_title(name: str) -> str:
     titles = {
         "sft": t("有监督微调（sft）", "supervised fine-tuning (sft)"),
         "pretrain": t("自监督预训练（pretrain）", "self-supervised pre-training (pretrain)"),
+        "dpo": t("直接偏好优化（dpo）", "direct preference optimisation (dpo)"),
+        "orpo": t("几率比偏好优化（orpo）", "odds-ratio preference optimisation (orpo)"),
+        "simpo": t("无参考的偏好优化（simpo）", "preference optimisation without a reference (simpo)"),
+        "reward": t("奖励模型（reward）", "reward model (reward)"),
     }
     return titles.get(name, name)
 
@@ -66,6 +75,7 @@ def task_title(name: str) -> str:
         "classification": t("分类", "classification"),
         "generation": t("回答（对话）", "generation (chats)"),
         "text": t("文本（预训练）", "text (pre-training)"),
+        "preference": t("偏好（一好一差）", "preference (a better and a worse answer)"),
     }
     return titles.get(name, name)
 
