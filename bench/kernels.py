@@ -48,7 +48,6 @@ if __name__ == "__main__":
             before, start = _libc.mallinfo2().uordblks, time.perf_counter()
             for length in range(301, 301 + SHAPES):
                 work(2, length, weight)
-            kept = (_libc.mallinfo2().uordblks - before) / (SHAPES)
-            print(
-                f"{dtype} {work.__name__}: {kept / 1000:,.0f} kB kept and {(time.perf_counter() - start) / SHAPES * 1000:.1f} ms for each shape"
-            )
+            kept = (_libc.mallinfo2().uordblks - before) / SHAPES
+            each = (time.perf_counter() - start) / SHAPES * 1000
+            print(f"{dtype} {work.__name__}: {kept / 1000:,.0f} kB kept and {each:.1f} ms for each shape")

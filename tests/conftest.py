@@ -9,6 +9,7 @@ import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_OFFLINE"] = "1"
+os.environ["WEITIAO_CACHE"] = "off"  # a test that wants a cache names a folder
 
 
 @pytest.fixture(scope="session")

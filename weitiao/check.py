@@ -7,6 +7,7 @@ from weitiao.audit.findings import noun
 from weitiao.config import RunConfig
 from weitiao.data.ledger import describe_reason
 from weitiao.data.render import ChatEncoder
+from weitiao.evaluate.written import Marker
 from weitiao.forecast import Forecast, answer_nodes, forecast_text, with_budget
 from weitiao.hub.resolve import localise
 from weitiao.language import t
@@ -32,11 +33,12 @@ def check_run(config: RunConfig, reporter: Reporter | None = None) -> dict[str, 
     encoder = ChatEncoder(PlainTokenizer(folder), str(folder.path))
     structure, machine = read_structure(folder), this_machine(config.model)
     config = with_budget(config, structure, folder.config, machine)
-    prepared = prepare(config, encoder, folder.config)
+    prepared = prepare(config, encoder, folder.config, reporter)
+    Marker.of(config).try_own([passage.example for passage in prepared.passages.get("test", [])[:2]])
     found = audit(prepared, encoder)
     forecast = Forecast(config, prepared, structure, machine, answer_nodes(prepared, encoder))
     dataset, ledger = prepared.dataset, prepared.dataset.ledger.as_dict()
-    example = (prepared.examples("train") or dataset.splits["train"])[0]
+    example = prepared.first_example
     return {
         "model": {"path": str(folder.path), "architecture": folder.architecture, "parameters": folder.parameters},
         "rows": {split: len(dataset.splits[split]) for split in SPLITS},

@@ -18,19 +18,22 @@ from dataclasses import asdict, dataclass
 
 from weitiao.config import RunConfig
 from weitiao.config_methods import FullMethod, HeadMethod, LoraMethod
+from weitiao.data.packed import EncodedRows, row_lengths
 from weitiao.data.portions import heaviest
 from weitiao.machine import Machine
 from weitiao.model.structure import Structure
 from weitiao.prepare import Prepared
 from weitiao.records import SPLITS, Encoded, SplitName, Tree
+from weitiao.tasks.generation import Passages, passage_lengths
 
 Method = FullMethod | HeadMethod | LoraMethod
 PROCESS_BYTES = 560_000_000
 """Python with torch, transformers, peft, scikit-learn and scipy loaded (Linux, CPU build: measured, docs/en/estimate.md)."""
 KERNEL_BYTES = 100_000_000
 """What oneDNN keeps of its compiled kernels (bfloat16 on a CPU)."""
-TOKEN_BYTES = 60
-"""A token of an encoded row in Python's memory: its number and whether it is trained."""
+TOKEN_BYTES, PACKED_BYTES = 60, 5
+"""A token of an encoded row in Python's memory, its number and whether it is trained; and in a flat array."""
+_SAMPLE = 1000
 CHUNK_ELEMENTS, CHUNK_ROWS = 1 << 23, 256
 """Logits at a time, as in model/logprobs.py."""
 SHORT_KEYS = 256
@@ -65,8 +68,8 @@ class Demand:
     """Tokens that are judged while training and after it."""
     validated: int
     """Tokens of the validation rows."""
-    held_tokens: int
-    """Tokens that are held in memory for all splits."""
+    held_bytes: int
+    """What the encoded rows of all splits take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +101,15 @@ class Memory:
 def demand(config: RunConfig, data: Prepared, answer_nodes: int) -> Demand:
     """What the data ask for. ``answer_nodes``: how many tokens the tree of a prompt's candidate answers has (0: they are not written)."""
     given: Sequence[Encoded | Tree] = data.trees.get("train") or data.rows
-    rows = sorted(given, key=lambda row: -len(row.tokens))
-    lengths, targets = [len(row.tokens) for row in rows], [_targets(row) for row in rows]
-    settings, per_epoch = config.train, -(-len(rows) // config.train.batch_rows)
+    unsorted = row_lengths(given)
+    order = sorted(range(len(unsorted)), key=lambda i: -unsorted[i])
+    lengths = [unsorted[i] for i in order]
+    settings, per_epoch = config.train, -(-len(lengths) // config.train.batch_rows)
     first, number = heaviest(lengths, settings.batch_rows, settings.micro_batch_tokens)
-    width, tokens = lengths[first], _shared(rows[first : first + number], lengths[first])
-    most = max(targets[first : first + number])
+    rows = [given[i] for i in order[first : first + number]]  # all of them need not be taken apart
+    width, tokens, targets = lengths[first], _shared(rows, lengths[first]), [_targets(row) for row in rows]
+    seen = [_targets(given[i]) for i in order[:: -(-len(order) // _SAMPLE)]]
+    most = max(targets)
     steps = max(1, round(settings.epochs * per_epoch))
     steps = steps if settings.max_steps is None else min(steps, settings.max_steps)
     scored = data.task is not None and config.method.kind == "head"
@@ -115,12 +121,13 @@ def demand(config: RunConfig, data: Prepared, answer_nodes: int) -> Demand:
     validations = max(1, round(steps / max(1, settings.validate_every * per_epoch)))
     return Demand(
         rows=number, width=width, tokens=tokens, queries=min(tokens, number * most) if 2 * most <= width else tokens,
-        targets=sum(targets[first : first + number]), several=sum(lengths[: settings.batch_rows]) > settings.micro_batch_tokens,
-        all_tokens=sum(lengths), all_targets=sum(targets), mean_length=sum(lengths) / len(rows), epochs=steps / per_epoch,
+        targets=sum(targets), several=sum(lengths[: settings.batch_rows]) > settings.micro_batch_tokens,
+        all_tokens=sum(lengths), all_targets=round(sum(seen) / len(seen) * len(lengths)),
+        mean_length=sum(lengths) / len(lengths), epochs=steps / per_epoch,
         judged_tokens=judged_tokens, judged_positions=judged_tokens if data.task is None else at_once * (1 + nodes),
         judged_width=judged_width, judged_before=sums["test"] * config.evaluate.before,
         judged_later=sums["test"] + sums["validation"] * validations, validated=sums["validation"],
-        held_tokens=2 * sum(lengths) + sum(sums.values()),
+        held_bytes=(PACKED_BYTES if isinstance(given, EncodedRows) else TOKEN_BYTES) * (2 * sum(lengths) + sum(sums.values())),
     )  # fmt: skip
 
 
@@ -133,7 +140,10 @@ def _judged(data: Prepared, split: SplitName, nodes: int) -> tuple[list[int], in
     if data.task is not None:
         rows = [prompt.ids for prompt in data.prompts.get(split, [])]
         return sorted((len(ids) + nodes for ids in rows), reverse=True), _common(rows)
-    return sorted((len(block.tokens) for passage in data.passages.get(split, []) for block in passage.blocks), reverse=True), 0
+    passages = data.passages.get(split, [])
+    if isinstance(passages, Passages):
+        return sorted(passage_lengths(passages), reverse=True), 0
+    return sorted((len(block.tokens) for passage in passages for block in passage.blocks), reverse=True), 0
 
 
 def _batch(lengths: list[int], common: int, most_tokens: int) -> tuple[int, int, int]:
@@ -269,7 +279,7 @@ def _judging(structure: Structure, needs: Demand, b: int, num_labels: int | None
 
 def process_bytes(needs: Demand) -> int:
     """What the process takes without the model, where it cannot be measured yet."""
-    return PROCESS_BYTES + TOKEN_BYTES * needs.held_tokens
+    return PROCESS_BYTES + needs.held_bytes
 
 
 def operations(structure: Structure, method: Method, needs: Demand, num_labels: int | None) -> tuple[float, float]:

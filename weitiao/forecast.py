@@ -11,6 +11,7 @@ from typing import Any
 from weitiao.config import RunConfig
 from weitiao.config_methods import FullMethod, HeadMethod, LoraMethod
 from weitiao.config_tasks import TextTask
+from weitiao.data.packed import row_lengths
 from weitiao.data.render import ChatEncoder
 from weitiao.errors import ConfigError
 from weitiao.estimate import PROCESS_BYTES, Demand, Memory, Method, demand, memory, operations, process_bytes
@@ -106,7 +107,7 @@ class Forecast:
         return []
 
     def _smaller(self) -> Iterator[dict[str, Any]]:
-        longest = max(len(row.tokens) for row in self.data.rows)
+        longest = max(row_lengths(self.data.rows))
         lengths: list[int | None] = [None]
         while self.config.task.kind != "text" and (length := (lengths[-1] or longest) // 2) >= _SMALLEST:
             lengths.append(length)
@@ -198,7 +199,7 @@ def _one_row(structure: Structure, method: Method, machine: Machine, length: int
     needs = Demand(
         rows=1, width=length, tokens=length, queries=length, targets=length, several=True, all_tokens=length, all_targets=length,
         mean_length=length, epochs=1, judged_tokens=length, judged_positions=length, judged_width=length, judged_before=0, judged_later=0,
-        validated=0, held_tokens=length,
+        validated=0, held_bytes=0,
     )  # fmt: skip
     return memory(structure, method, needs, machine, None, 0).peak
 

@@ -6,21 +6,26 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
+import numpy as np
+
 from weitiao.audit.checks import run_checks
 from weitiao.audit.findings import AuditInput
 from weitiao.config import RunConfig
-from weitiao.config_tasks import GenerationTask, PreferenceTask, TextTask
+from weitiao.config_tasks import GenerationTask, PreferenceTask, QaTask, TextTask
 from weitiao.data.balance import balanced_weights, oversampled
 from weitiao.data.examples import Dataset, describe_lengths, label_counts, load_dataset
-from weitiao.data.ledger import Ledger
+from weitiao.data.packed import Packed, row_lengths, shortened
 from weitiao.data.render import ChatEncoder
+from weitiao.data.rows import example_name, example_place
+from weitiao.encode import encode
 from weitiao.errors import DataError
 from weitiao.language import t
+from weitiao.progress import Reporter
 from weitiao.records import SPLITS, Encoded, Example, Passage, SplitName, Tree
 from weitiao.tasks.classification import Classification, Prompt
-from weitiao.tasks.generation import encode_chats
+from weitiao.tasks.generation import Passages, encode_chats, passage_lengths
 from weitiao.tasks.preference import encode_pairs, longer_answers
-from weitiao.tasks.text import encode_blocks, encode_documents
+from weitiao.tasks.text import blocks_of, passages_of
 
 
 @dataclass(frozen=True)
@@ -28,9 +33,9 @@ class Prepared:
     """Encoded data. ``prompts`` are set for classification, ``passages`` (what is judged by its loss) for text and generation."""
 
     dataset: Dataset
-    rows: list[Encoded]
+    rows: Sequence[Encoded]
     prompts: dict[SplitName, list[Prompt]]
-    passages: dict[SplitName, list[Passage]]
+    passages: dict[SplitName, Sequence[Passage]]
     max_tokens: int
     repeated: dict[str, int]
     """How many more times than once the rows of a label are trained on (``data.balance``)."""
@@ -47,6 +52,13 @@ class Prepared:
             return [prompt.example for prompt in self.prompts[split]]
         return [passage.example for passage in self.passages[split]] if split in self.passages else self.dataset.splits[split]
 
+    @property
+    def first_example(self) -> Example:
+        """The first training example, as the model sees it."""
+        if self.task:
+            return self.prompts["train"][0].example
+        return self.passages["train"][0].example if "train" in self.passages else self.dataset.splits["train"][0]
+
 
 def longest_row(config: RunConfig, model_config: dict[str, Any]) -> int:
     """``data.max_tokens``, else the length that the base model was trained for."""
@@ -55,26 +67,22 @@ def longest_row(config: RunConfig, model_config: dict[str, Any]) -> int:
     return int(model_config.get("max_position_embeddings") or 2048)
 
 
-def prepare(config: RunConfig, encoder: ChatEncoder, model_config: dict[str, Any]) -> Prepared:
+def prepare(config: RunConfig, encoder: ChatEncoder, model_config: dict[str, Any], reporter: Reporter | None = None) -> Prepared:
     """Read the data and turn them into token ids; every row lands in the ledger. Raises DataError."""
     dataset = load_dataset(config)
     most = longest_row(config, model_config)
     if isinstance(config.task, TextTask):
-        rows = encode_blocks(encoder, dataset.splits["train"], config.task.block_tokens)
-        for split in SPLITS:
-            _use(dataset.ledger, split, dataset.splits[split])
-        passages = {split: encode_documents(encoder, dataset.splits[split], config.task.block_tokens) for split in SPLITS[1:]}
-        prepared = Prepared(dataset, rows, {}, passages, config.task.block_tokens, {})
-    elif isinstance(config.task, GenerationTask):
-        passages = {split: encode_passages(config, encoder, dataset, split, most) for split in SPLITS}
-        prepared = Prepared(dataset, [passage.blocks[0] for passage in passages["train"]], {}, passages, most, {})
+        prepared = _prepare_text(config, config.task.block_tokens, encoder, dataset, reporter)
+    elif isinstance(config.task, (GenerationTask, QaTask)):
+        chats = {split: encode_passages(config, encoder, dataset, split, most, reporter) for split in SPLITS}
+        prepared = Prepared(dataset, chats["train"].rows, {}, {**chats}, most, {})
     elif isinstance(config.task, PreferenceTask):
         pairs = {split: encode_preferences(config, encoder, dataset, split, most) for split in SPLITS}
-        passages = {split: [better_passage(e, tree) for e, tree in pairs[split]] for split in SPLITS}
+        better = {split: [better_passage(e, tree) for e, tree in pairs[split]] for split in SPLITS}
         trees = {split: [tree for _, tree in pairs[split]] for split in SPLITS}
-        prepared = Prepared(dataset, [passage.blocks[0] for passage in passages["train"]], {}, passages, most, {}, trees)
+        prepared = Prepared(dataset, [passage.blocks[0] for passage in better["train"]], {}, {**better}, most, {}, trees)
     else:
-        prompts = {split: encode_prompts(config, encoder, dataset, split, most) for split in SPLITS}
+        prompts = {split: encode_prompts(config, encoder, dataset, split, most, reporter) for split in SPLITS}
         rows = training_rows(config, encoder, dataset.task, prompts["train"])
         labels = [prompt.example.targets[0] for prompt in prompts["train"]]
         rows, repeated = balanced(config, rows, labels)
@@ -106,40 +114,62 @@ def balanced(config: RunConfig, rows: list[Encoded], labels: Sequence[str]) -> t
     return [rows[i] for i in chosen], dict(Counter(labels[i] for i in chosen[len(rows) :]))
 
 
-def encode_prompts(config: RunConfig, encoder: ChatEncoder, dataset: Dataset, split: SplitName, most_tokens: int) -> list[Prompt]:
+def _prepare_text(config: RunConfig, block_tokens: int, encoder: ChatEncoder, dataset: Dataset, reporter: Reporter | None) -> Prepared:
+    packed = {split: _encoded(config, encoder, dataset, split, block_tokens, reporter) for split in SPLITS}
+    train = dataset.splits["train"]
+    rows = blocks_of(encoder, [example_name(train, place) for place in range(len(train))], packed["train"], block_tokens)
+    passages = {split: passages_of(encoder, dataset.splits[split], packed[split], block_tokens) for split in SPLITS[1:]}
+    return Prepared(dataset, rows, {}, {**passages}, block_tokens, {})
+
+
+def encode_prompts(
+    config: RunConfig, encoder: ChatEncoder, dataset: Dataset, split: SplitName, most_tokens: int, reporter: Reporter | None = None
+) -> list[Prompt]:
     """The prompts of a split; rows that do not fit are booked as rejected, shortened ones as shortened."""
     assert dataset.task is not None  # classification
-    prompts = []
-    examples = dataset.splits[split]
-    for example, prompt in zip(examples, dataset.task.encode_prompts(encoder, examples, most_tokens, config.data), strict=True):
-        if prompt is None:
-            dataset.ledger.reject(split, example.file, example.line, "too_long")
-            continue
-        dataset.ledger.use(split, example.file)
-        if prompt.was_shortened:
-            dataset.ledger.shorten(split, example.file, example.line, prompt.tokens_before, len(prompt.ids))
-        prompts.append(prompt)
-    if examples and not prompts:
-        raise _nothing_fits(dataset, split, most_tokens)
-    return prompts
+    packed = _encoded(config, encoder, dataset, split, most_tokens, reporter)
+    return [prompt for prompt in dataset.task.prompts(dataset.splits[split], packed) if prompt is not None]
 
 
-def encode_passages(config: RunConfig, encoder: ChatEncoder, dataset: Dataset, split: SplitName, most_tokens: int) -> list[Passage]:
+def encode_passages(
+    config: RunConfig, encoder: ChatEncoder, dataset: Dataset, split: SplitName, most_tokens: int, reporter: Reporter | None = None
+) -> Passages:
     """The chats of a split; rows that do not fit or that the template cannot write are booked as rejected, shortened ones as shortened."""
-    assert isinstance(config.task, GenerationTask)  # the caller's branch
-    passages = []
+    packed = _encoded(config, encoder, dataset, split, most_tokens, reporter)
     examples = dataset.splits[split]
-    for example, chat in zip(examples, encode_chats(encoder, examples, most_tokens, config.task, config.data), strict=True):
-        if isinstance(chat, str):
-            dataset.ledger.reject(split, example.file, example.line, chat)
+    return Passages(examples, [example_name(examples, place) for place in range(len(examples))], packed)
+
+
+def _encoded(
+    config: RunConfig, encoder: ChatEncoder, dataset: Dataset, split: SplitName, most_tokens: int, reporter: Reporter | None
+) -> Packed:
+    """The ids of a split's rows, each booked. Raises DataError where none can be used."""
+    examples = dataset.splits[split]
+    packed = encode(config, encoder, dataset.task, examples, most_tokens, reporter or Reporter(quiet=True))
+    if split == "train" and isinstance(config.task, QaTask):
+        packed = replace(packed, reasons={**packed.reasons, **_cut_answers(examples, packed)})
+    ledger, lengths, befores = dataset.ledger, packed.lengths.tolist(), packed.befores.tolist()
+    for place, (length, before) in enumerate(zip(lengths, befores, strict=True)):
+        file, line = example_place(examples, place)
+        if place in packed.reasons:
+            ledger.reject(split, file, line, packed.reasons[place])
             continue
-        dataset.ledger.use(split, example.file)
-        if chat.tokens_before > len(chat.encoded.tokens):
-            dataset.ledger.shorten(split, example.file, example.line, chat.tokens_before, len(chat.encoded.tokens))
-        passages.append(chat.passage)
-    if examples and not passages:
+        ledger.use(split, file)
+        if before > length:
+            ledger.shorten(split, file, line, before, length)
+    if examples and len(packed.reasons) == len(packed):
         raise _nothing_fits(dataset, split, most_tokens)
-    return passages
+    return packed
+
+
+def _cut_answers(examples: Sequence[Example], packed: Packed) -> dict[int, str]:
+    """The rows whose answer stood in the passage and is no longer there: learning it would be learning to make answers up."""
+    cut = {}
+    for place in np.flatnonzero(packed.befores > packed.lengths).tolist():
+        example, kept = examples[place], packed[place].kept
+        if example.targets[0] in example.document and example.targets[0] not in shortened(example.document, kept):
+            cut[place] = "answer_cut"
+    return cut
 
 
 def encode_preferences(
@@ -184,19 +214,14 @@ def _nothing_fits(dataset: Dataset, split: SplitName, most_tokens: int) -> DataE
     )
 
 
-def _use(ledger: Ledger, split: SplitName, examples: Sequence[Example]) -> None:
-    for example in examples:
-        ledger.use(split, example.file)
-
-
 def audit(prepared: Prepared, encoder: ChatEncoder) -> dict[str, Any]:
     """``data/audit.json``: lengths, labels, one training row decoded with its trained part, and the findings of every check."""
-    lengths = {"train": describe_lengths([len(row.tokens) for row in prepared.rows])}
+    lengths = {"train": describe_lengths(row_lengths(prepared.rows))}
     for split in SPLITS[1:]:
         if prepared.prompts.get(split):
             lengths[split] = describe_lengths([len(p.ids) for p in prepared.prompts[split]])
         elif prepared.passages.get(split):
-            lengths[split] = describe_lengths([sum(len(b.tokens) for b in passage.blocks) for passage in prepared.passages[split]])
+            lengths[split] = describe_lengths(passage_lengths(prepared.passages[split]))
     labels = {split: label_counts(prepared.examples(split)) for split in SPLITS} if prepared.task else {}
     dataset = prepared.dataset
     names = dataset.task.labels if dataset.task else ()

@@ -123,7 +123,7 @@ def test_the_last_block_computes_what_is_asked_for_only(tiny_model):
         block.mlp.register_forward_pre_hook(lambda _module, inputs: seen.append(len(inputs[0])))
     batch = make_batch(BATCHES["instruction"])
     states(model, batch.layout)
-    assert seen == [30 + 5 * 11, 5 * 2]
+    assert seen == [30 + 3 + 5 + 7 + 9 + 11, 5 * 2]  # no padding
 
 
 def test_a_frozen_beginning_needs_no_gradient(tiny_model):
@@ -168,11 +168,14 @@ def test_every_layout_shows_each_position_its_row_up_to_itself(rows, data):
     tokens = torch.tensor([row + [7] * (max(lengths) - len(row)) for row in rows])
     rows_N, columns_N = torch.tensor(asked, dtype=torch.long).reshape(-1, 2).T.contiguous()
     layout = lay_out(tokens, torch.tensor(lengths), rows_N, columns_N)
-    offsets = np.cumsum([0, *(part.rows * part.width for part in layout.parts)])
+    offsets = np.cumsum([0, *(part.num_tokens for part in layout.parts)])
+    assert len(layout.origin_T) == offsets[-1] <= sum(lengths)
+    inside = [torch.arange(p.num_tokens) if p.padding is None else p.padding.grid for p in layout.parts]
+    grids = [offset + grid for offset, grid in zip(offsets[:-1], inside, strict=True)]
     for n, (i, column) in enumerate(asked):
         if layout.asked is None:
             part, place = layout.parts[-1], int(layout.asked_N[n])
-            query = place - offsets[-2]
+            query = int((grids[-1] == place).nonzero()[0])
             sources = (*part.sources, (len(layout.parts) - 1, None))
         else:
             part, query = layout.asked, int(layout.asked_N[n])
@@ -180,7 +183,7 @@ def test_every_layout_shows_each_position_its_row_up_to_itself(rows, data):
         row, slot = divmod(query, part.width)
         assert row == i
         grid = torch.cat([
-            torch.arange(offsets[j], offsets[j + 1]).view(layout.parts[j].rows, -1)[row if owners is None else owners[row]]
+            grids[j].view(layout.parts[j].rows, -1)[row if owners is None else owners[row]]
             for j, owners in sources
         ])  # fmt: skip
         sees = torch.arange(len(grid)) <= slot if part.sees is None else part.sees[row if len(part.sees) > 1 else 0, 0, slot]

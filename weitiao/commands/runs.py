@@ -65,6 +65,16 @@ def train(
     emit(as_json, run_summary(run), lambda: run_table(run))
 
 
+def runs(
+    folder: Annotated[Path, typer.Argument(help=t("放着运行的文件夹", "the folder that holds them"))] = Path("runs"), as_json: Json = False
+) -> None:
+    """List runs with state and score."""
+    from weitiao.listing import list_runs, listing_text
+
+    found = list_runs(folder)
+    emit(as_json, {"runs": found}, lambda: listing_text(found))
+
+
 def report(run: RunFolder, as_json: Json = False) -> None:
     """Make the report of a run again."""
     from weitiao.report.build import build_report

@@ -1,13 +1,14 @@
 """Which rows make a step, in which order, and how they become tensors. Everything is a pure function of (seed, epoch, position)."""
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
 from weitiao.data.layout import Layout, lay_out
+from weitiao.data.packed import row_lengths
 from weitiao.data.portions import heaviest
 from weitiao.records import Branch, Encoded, Tree
 
@@ -105,6 +106,8 @@ class TreeBatch:
     advantages_M: torch.Tensor
     reference_N: torch.Tensor | None = None
     sampled_N: torch.Tensor | None = None
+    facts: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """What is worth a line in the log beside the loss, each a sum and what it is divided by."""
 
     @property
     def tokens_BS(self) -> torch.Tensor:
@@ -134,7 +137,7 @@ class TreeBatch:
         """The same batch with its tensors on a device."""
         reference, sampled = (None if x is None else x.to(device) for x in (self.reference_N, self.sampled_N))
         rows, advantages = self.rows.to(device), self.advantages_M.to(device)
-        return TreeBatch(self.ids, rows, self.num_tokens, self.weight, advantages, reference, sampled)
+        return TreeBatch(self.ids, rows, self.num_tokens, self.weight, advantages, reference, sampled, self.facts)
 
 
 def make_trees(trees: Sequence[Tree], weight: float | None = None, ends_only: bool = False) -> TreeBatch:
@@ -217,9 +220,13 @@ class Plan:
         steps = max(1, round(self.epochs * self.steps_per_epoch))
         return steps if self.max_steps is None else min(steps, self.max_steps)
 
+    def may_pause(self, _done: int) -> bool:
+        """Whether the run can be gone on with after so many steps: after every one."""
+        return True
+
     def steps(self, first: int = 0) -> Iterator[list[Batch | TreeBatch]]:
         """The micro-batches of each step from step ``first`` on."""
-        lengths = [len(row.tokens) for row in self.rows]
+        lengths = row_lengths(self.rows)
         for epoch in range(first // self.steps_per_epoch, math.ceil(self.num_steps / self.steps_per_epoch)):
             for position, members in enumerate(epoch_order(lengths, self.batch_rows, self.seed, epoch)):
                 step = epoch * self.steps_per_epoch + position
@@ -239,6 +246,7 @@ class Plan:
 
     def heaviest(self) -> Batch | TreeBatch:
         """The largest micro-batch, padding included, that can occur."""
-        rows = sorted(self.rows, key=lambda row: -len(row.tokens))
-        first, number = heaviest([len(row.tokens) for row in rows], self.batch_rows, self.micro_batch_tokens)
-        return self._batch(rows[first : first + number])
+        lengths = row_lengths(self.rows)
+        order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+        first, number = heaviest([lengths[i] for i in order], self.batch_rows, self.micro_batch_tokens)
+        return self._batch([self.rows[i] for i in order[first : first + number]])

@@ -22,19 +22,37 @@ _WORTH_IT = 0.9
 
 
 @dataclass(frozen=True, slots=True)
+class Padding:
+    """How tokens stand in a padded grid. ``grid`` [rows · width]: the token of each place (of a padded one: any); ``places``: the place of
+    each token; ``empty``: the padded places."""
+
+    grid: torch.Tensor
+    places: torch.Tensor
+    empty: torch.Tensor
+
+    def to(self, device: torch.device) -> "Padding":
+        """The same with its tensors on a device."""
+        return Padding(self.grid.to(device), self.places.to(device), self.empty.to(device))
+
+
+@dataclass(frozen=True, slots=True)
 class Part:
-    """A grid of ``rows`` × ``width`` tokens. Its tokens see those of the ``sources`` (earlier parts; which of its rows belongs to each row
-    of this one, None: the same), then their own part, as far as ``sees`` [rows or 1, 1, width, keys] says (None: causally)."""
+    """A grid of ``rows`` × ``width`` tokens, padded for attention only (``padding``; None: every place has a token). They see those of the
+    ``sources`` (earlier parts; which of its rows belongs to each row of this one, None: the same), then their own part, as far as ``sees``
+    [rows or 1, 1, width, keys] says (None: causally)."""
 
     rows: int
     width: int
+    num_tokens: int
+    padding: Padding | None = None
     sources: Sources = ()
     sees: torch.Tensor | None = None
 
     def to(self, device: torch.device) -> "Part":
         """The same part with its tensors on a device."""
         sources = tuple((i, None if owners is None else owners.to(device)) for i, owners in self.sources)
-        return replace(self, sources=sources, sees=None if self.sees is None else self.sees.to(device))
+        padding = None if self.padding is None else self.padding.to(device)
+        return replace(self, padding=padding, sources=sources, sees=None if self.sees is None else self.sees.to(device))
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,46 +100,74 @@ def lay_out(
     np.minimum.at(most_B, rows_N.numpy(), columns_N.numpy())  # what stands before a row's first asked-for position
     groups = find_groups(tokens, lengths, most_B) if share else []
     starts, before_BP = np.zeros(len(tokens), dtype=np.int64), np.zeros((len(tokens), 0), dtype=bool)
-    parts: list[Part] = []
-    origins: list[np.ndarray] = []
-    positions: list[np.ndarray] = []
+    grids: list[_Grid] = []
     sources: Sources = ()
     if groups:
-        owners = np.zeros(len(tokens), dtype=np.int64)
+        owners, heads = np.zeros(len(tokens), dtype=np.int64), np.array([length for _, length in groups])
         for number, (members, length) in enumerate(groups):
             owners[members], starts[members] = number, length
-        longest = max(length for _, length in groups)
-        parts.append(Part(len(groups), longest))
-        origins.append(np.array([members[0] * tokens.shape[1] for members, _ in groups])[:, None] + np.arange(longest))
-        positions.append(np.broadcast_to(np.arange(longest), origins[0].shape))
+        columns = np.broadcast_to(np.arange(heads.max()), (len(groups), heads.max()))
+        grids.append(_Grid([members[0] for members, _ in groups], columns, columns, columns < heads[:, None]))
         sources = ((0, torch.from_numpy(owners)),)
-        before_BP = np.arange(longest) < starts[:, None]
-    width = int((lengths - starts).max())
-    columns = starts[:, None] + np.arange(width)
-    origins.append(np.arange(len(tokens))[:, None] * tokens.shape[1] + np.minimum(columns, tokens.shape[1] - 1))
-    own_RWW = _grow(tails, lengths - starts, columns)
-    positions.append(columns)
-    parts.append(Part(len(tokens), width, sources, _sees(before_BP, own_RWW) if groups or tails else None))
-    offset = sum(part.rows * part.width for part in parts[:-1])
+        before_BP = np.arange(heads.max()) < starts[:, None]
+    columns = starts[:, None] + np.arange((lengths - starts).max())
+    own_RWW, positions = _grow(tails, lengths - starts, columns)
+    grids.append(_Grid(range(len(tokens)), columns, positions, columns < lengths[:, None]))
+    numbers = _number([grid.real for grid in grids])
+    sees = _sees(before_BP, own_RWW) if groups or tails else None
+    parts = [_part(grid, number) for grid, number in zip(grids, numbers, strict=True)]
+    parts[-1] = replace(parts[-1], sources=sources, sees=sees)
     places = rows_N.numpy(), columns_N.numpy() - starts[rows_N.numpy()]
-    asked, asked_T, asked_N = _ask(*places, before_BP, own_RWW, (*sources, (len(parts) - 1, None)))
-    origin_T, positions_T = (torch.from_numpy(np.concatenate([grid.ravel() for grid in each])) for each in (origins, positions))
-    found = torch.from_numpy(asked_T + offset), torch.from_numpy(asked_N if asked else asked_N + offset)
-    return Layout(tokens_BS, lengths_B, rows_N, columns_N, origin_T, positions_T, tuple(parts), asked, *found)
+    asked, slots, asked_N = _ask(*places, before_BP, own_RWW, (*sources, (len(parts) - 1, None)))
+    asked_T = numbers[-1].ravel()[slots]
+    origin_T, positions_T = np.concatenate([g.origin(tokens.shape[1]) for g in grids]), np.concatenate([g.positions[g.real] for g in grids])
+    found = [torch.from_numpy(each) for each in (origin_T, positions_T, asked_T, asked_N if asked else asked_T)]
+    return Layout(tokens_BS, lengths_B, rows_N, columns_N, found[0], found[1], tuple(parts), asked, found[2], found[3])
 
 
-def _grow(tails: Sequence[Tail], ends_B: np.ndarray, columns_BW: np.ndarray) -> np.ndarray:
-    """Which tokens of its own row a token sees [rows or 1, W, W]; the positions ``columns_BW`` of trees' tokens become their depths'."""
+@dataclass(frozen=True, slots=True)
+class _Grid:
+    """The places of a part: the row and the column that each token stands at, its position, and whether there is one."""
+
+    rows: Sequence[int]
+    columns: np.ndarray
+    positions: np.ndarray
+    real: np.ndarray
+
+    def origin(self, width: int) -> np.ndarray:
+        """Where the tokens stand in the flattened rows of this width."""
+        return np.asarray((np.asarray(self.rows)[:, None] * width + self.columns)[self.real])
+
+
+def _number(reals: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The number of each place's token, one part after another; a padded place has that of the token before it."""
+    ends = np.cumsum([0, *(int(real.sum()) for real in reals)])
+    return [np.maximum(real.ravel().cumsum() - 1, 0).reshape(real.shape) + end for real, end in zip(reals, ends, strict=False)]
+
+
+def _part(grid: _Grid, numbers: np.ndarray) -> Part:
+    count = int(grid.real.sum())
+    flat = grid.real.ravel()
+    padding = None
+    if count < flat.size:
+        inside = torch.from_numpy(numbers.ravel() - numbers.ravel()[0])
+        padding = Padding(inside, torch.from_numpy(np.flatnonzero(flat)), torch.from_numpy(np.flatnonzero(~flat)))
+    rows, width = grid.real.shape
+    return Part(rows, width, count, padding)
+
+
+def _grow(tails: Sequence[Tail], ends_B: np.ndarray, columns_BW: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which tokens of its own row a token sees [rows or 1, W, W], and the positions [B, W]: those of trees' tokens go by depth."""
     num_rows, width = columns_BW.shape
-    own = np.tri(width, dtype=bool)[None]
+    own, positions = np.tri(width, dtype=bool)[None], columns_BW.copy()
     if tails:
         own = own.repeat(num_rows, axis=0)
     for row, (sees, depths) in enumerate(tails):
         tree = slice(ends_B[row] - len(depths), ends_B[row])
         own[row, tree, tree] = sees
         if len(depths):
-            columns_BW[row, tree] = columns_BW[row, tree.start] + depths
-    return own
+            positions[row, tree] = columns_BW[row, tree.start] + depths
+    return own, positions
 
 
 def _sees(before_BP: np.ndarray, own_RMW: np.ndarray) -> torch.Tensor:
@@ -148,7 +194,7 @@ def _ask(
     grid = np.zeros((num_rows, most), dtype=np.int64)  # a row that asks for fewer asks for its first token besides
     grid[rows, slots] = columns
     own_BMW = own_RWW[0][grid] if len(own_RWW) == 1 else np.take_along_axis(own_RWW, grid[:, :, None], axis=1)
-    part = Part(num_rows, most, sources, _sees(before_BP, own_BMW))
+    part = Part(num_rows, most, num_rows * most, None, sources, _sees(before_BP, own_BMW))
     return part, (np.arange(num_rows)[:, None] * width + grid).ravel(), rows * most + slots
 
 
@@ -164,11 +210,11 @@ def find_groups(tokens_BS: np.ndarray, lengths_B: np.ndarray, most_B: np.ndarray
     ``most_B``: how much of each row may be shared. Rows are sorted; a group is a run of neighbours that share at least a threshold, and
     every threshold that makes a difference is tried.
     """
-    num_rows, width = tokens_BS.shape
+    num_rows = len(tokens_BS)
     order = sorted(range(num_rows), key=lambda i: tokens_BS[i].tobytes())
     shared = [int(min(common_length(tokens_BS[i], tokens_BS[j]), most_B[i], most_B[j])) for i, j in pairwise(order)]
     best: list[tuple[list[int], int]] = []
-    least = _WORTH_IT * num_rows * width
+    least = _WORTH_IT * int(lengths_B.sum())
     for threshold in sorted({n for n in shared if n > 0}):
         groups = [([order[0]], int(most_B[order[0]]))]
         for i, n in zip(order[1:], shared, strict=True):
@@ -177,8 +223,7 @@ def find_groups(tokens_BS: np.ndarray, lengths_B: np.ndarray, most_B: np.ndarray
                 groups[-1] = ([*members, i], min(length, n))
             else:
                 groups.append(([i], int(most_B[i])))
-        rest = max(int(lengths_B[i]) - length for members, length in groups for i in members)
-        cost = len(groups) * max(length for _, length in groups) + num_rows * rest
+        cost = int(lengths_B.sum()) - sum((len(members) - 1) * length for members, length in groups)
         if cost < least:
             best, least = groups, cost
     return best

@@ -5,14 +5,19 @@ by private-use characters. The string is then cut at the control tokens, which o
 original spelling back and are encoded with a tokenizer that knows no control tokens.
 """
 
+import hashlib
 import json
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from array import array
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import date
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
+from weitiao.data.hidden import HiddenControls
 from weitiao.data.template import Renderer
 from weitiao.errors import ModelError
 from weitiao.language import t
@@ -29,6 +34,8 @@ CHATML = (
 )
 """For base models with ChatML's tokens but no template of their own."""
 
+_Value = TypeVar("_Value")
+_Result = TypeVar("_Result")
 _PROBE = (Message("user", "甲 a\n乙  1."), Message("assistant", "丙 b"))
 _PROBE_TOOL = {
     "type": "function",
@@ -64,13 +71,15 @@ class ChatEncoder:
         added = {token.content: number for number, token in tokenizer.added_tokens_decoder.items()}
         self._control = added
         self._pattern = re.compile("|".join(re.escape(token) for token in sorted(added, key=len, reverse=True)) or r"(?!)")
-        self._plain = _without_added_tokens(tokenizer)
-        self._pieces: dict[str, tuple[int, ...]] = {}
+        self._plain, self._rules = _without_added_tokens(tokenizer)
         self._tools_written: bool | None = None
         self.end_of_text: int = self._end_of_text()
         own = tokenizer.chat_template
         if isinstance(own, dict):  # several, by name
             own = own.get("default")
+        if own is not None and not isinstance(own, str):
+            remedy = t("检查 tokenizer_config.json", "check tokenizer_config.json")
+            raise ModelError(where, t("chat_template 不是文本", "chat_template is no text"), remedy)
         chatml = CHATML if "<|im_start|>" in added and "<|im_end|>" in added else None
         self._template: str | None = own or chatml
         if self._template:
@@ -101,29 +110,44 @@ class ChatEncoder:
         """Ids of plain text; control tokens spelled in it stay text."""
         return tuple(self._plain.encode(text, add_special_tokens=False).ids)
 
+    def spelled(self, ids: Sequence[int]) -> str:
+        """The text of token ids, control tokens left out."""
+        controls = set(self._control.values())
+        return str(self.tokenizer.decode([token for token in ids if token not in controls]))
+
     def texts(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
         """Ids of many plain texts, in parallel."""
         return [tuple(e.ids) for e in self._plain.encode_batch_fast(list(texts), add_special_tokens=False)]
 
-    def chats(self, chats: Sequence[Sequence[Message]], add_generation_prompt: bool = True) -> list[tuple[int, ...]]:
-        """Ids of chats, up to where the assistant's answer starts if ``add_generation_prompt``."""
-        cut = [self._cut(chat, add_generation_prompt) for chat in chats]
-        missing = list({piece for parts in cut for piece in parts[::2] if piece and piece not in self._pieces})
-        fresh = dict(zip(missing, self.texts(missing), strict=True))
-        for piece in missing:
-            if len(piece) <= 64:  # the template's own pieces come back in every chat; users' texts rarely do
-                self._pieces[piece] = fresh[piece]
-        known = self._pieces | fresh
-        result = []
-        for parts in cut:
-            ids: list[int] = []
-            for i, part in enumerate(parts):
-                if i % 2:
-                    ids.append(self._control[part])
-                elif part:
-                    ids.extend(known[part])
-            result.append(tuple(ids))
-        return result
+    def chats(
+        self, chats: Sequence[Sequence[Message]], add_generation_prompt: bool = True, tools: Sequence[Sequence[Any]] = ()
+    ) -> list[tuple[int, ...]]:
+        """Ids of chats, up to where the assistant's answer starts if ``add_generation_prompt``. ``tools``: those of each chat."""
+        cut = [self._cut(chat, add_generation_prompt, own) for chat, own in zip(chats, tools or [()] * len(chats), strict=True)]
+        known = self._pieces(cut)
+        return [self._joined(parts, known) for parts in cut]
+
+    def chat_batches(
+        self, batches: Iterable[Sequence[Sequence[Message]]], add_generation_prompt: bool = True
+    ) -> Iterator[list[tuple[int, ...]]]:
+        """The same for batch after batch: while one is tokenised, on all cores, the next one is written."""
+        written = ([self._cut(chat, add_generation_prompt) for chat in batch] for batch in batches)
+        for cut, known in _one_ahead(written, self._pieces):
+            yield [self._joined(parts, known) for parts in cut]
+
+    def _pieces(self, cut: Sequence[Sequence[str]]) -> dict[str, tuple[int, ...]]:
+        """The ids of each piece of text in some chats."""
+        pieces = list(dict.fromkeys(piece for parts in cut for piece in parts[::2] if piece))
+        return dict(zip(pieces, self.texts(pieces), strict=True))
+
+    def _joined(self, parts: Sequence[str], known: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
+        ids: list[int] = []
+        for i, part in enumerate(parts):
+            if i % 2:
+                ids.append(self._control[part])
+            elif part:
+                ids.extend(known[part])
+        return tuple(ids)
 
     def chat(self, messages: Sequence[Message], add_generation_prompt: bool = True) -> tuple[int, ...]:
         """Ids of one chat."""
@@ -135,33 +159,37 @@ class ChatEncoder:
         A trained turn begins where the chat up to it, with the header of an answer, ends, and goes to its end token. A token with
         characters of header and content both (Qwen2: an answer that begins with a line end) is content.
         """
-        cut = [self._cut_turns(chat) for chat in chats]
+        return next(self.whole_chat_batches([chats]))
+
+    def whole_chat_batches(self, batches: Iterable[Sequence[Turns]]) -> Iterator[list[EncodedTurns | str]]:
+        """The same for batch after batch: while one is tokenised, on all cores, the next one is written."""
+        written = ([self._cut_turns(chat) for chat in batch] for batch in batches)
+        for cut, known in _one_ahead(written, self._marked_pieces):
+            yield [parts if isinstance(parts, str) else self._joined_turns(parts, known) for parts in cut]
+
+    def _marked_pieces(self, cut: "Sequence[list[_Part] | str]") -> dict[str, Encoding]:
+        """The ids of each piece of text in some chats, with what they cover."""
         pieces = list(dict.fromkeys(part.text for parts in cut if not isinstance(parts, str) for part in parts if not part.is_control))
-        encoded = dict(zip(pieces, self._plain.encode_batch(pieces, add_special_tokens=False), strict=True))
-        results: list[EncodedTurns | str] = []
-        for parts in cut:
-            if isinstance(parts, str):
-                results.append(parts)
-                continue
-            tokens: list[int] = []
-            trained: list[bool] = []
-            for part in parts:
-                if part.is_control:
-                    tokens.append(self._control[part.text])
-                    trained.append(part.end > part.start)
-                else:
-                    tokens.extend(encoded[part.text].ids)
-                    trained.extend(end > part.start and start < part.end for start, end in encoded[part.text].offsets)
-            characters = sum(part.end - part.start for part in parts if not part.is_control)
-            results.append(EncodedTurns(tuple(tokens), tuple(trained), characters))
-        return results
+        return dict(zip(pieces, self._plain.encode_batch(pieces, add_special_tokens=False), strict=True))
+
+    def _joined_turns(self, parts: "Sequence[_Part]", known: Mapping[str, Encoding]) -> EncodedTurns:
+        tokens: list[int] = []
+        trained: list[bool] = []
+        for part in parts:
+            if part.is_control:
+                tokens.append(self._control[part.text])
+                trained.append(part.end > part.start)
+            else:
+                tokens.extend(known[part.text].ids)
+                trained.extend(part.marks(known[part.text]))
+        return EncodedTurns(tuple(tokens), tuple(trained), sum(part.end - part.start for part in parts if not part.is_control))
 
     def _cut_turns(self, chat: Turns) -> "list[_Part] | str":
         """The parts of a rendered chat with the trained stretch of each, or why the template cannot write it."""
         if chat.tools and not self._takes_tools():
             return t("模型的对话模板没有放 tools 的位置", "the model's chat template has no place for tools")
         try:
-            hidden = _Hidden(self, chat.messages, chat.tools)
+            hidden = HiddenControls(self._pattern, self.where, chat.messages, chat.tools)
             rendered = self._render(hidden.messages, False, hidden.tools)
             spans = []
             for place in chat.trained:
@@ -199,27 +227,30 @@ class ChatEncoder:
 
     def shorten(self, text: str, keep_tokens: int, where: str) -> str:
         """The text without its ``where`` (tail, head or middle) so that about ``keep_tokens`` remain; cut between characters."""
-        offsets = [offset for offset in self._plain.encode(text, add_special_tokens=False).offsets if offset[1] > offset[0]]
-        if keep_tokens <= 0:
-            return ""
-        if len(offsets) <= keep_tokens:
-            return text
-        if where == "tail":
-            return text[: offsets[keep_tokens - 1][1]]
-        if where == "head":
-            return text[offsets[-keep_tokens][0] :]
-        first = (keep_tokens + 1) // 2
-        last = keep_tokens - first
-        return text[: offsets[first - 1][1]] + (text[offsets[-last][0] :] if last else "")
+        head, tail = self.measured([text])[0].kept(keep_tokens, where)
+        return text[:head] + text[len(text) - tail :]
+
+    def measured(self, texts: Sequence[str]) -> "list[Measured]":
+        """How texts divide into tokens, in parallel."""
+        encoded = self._plain.encode_batch(list(texts), add_special_tokens=False)
+        return [Measured.of(len(text), encoding) for text, encoding in zip(texts, encoded, strict=True)]
+
+    @property
+    def decides(self) -> dict[str, Any]:
+        """All that decides which ids a text or chat gets: equal for two encoders that give the same ids."""
+        template = self._template or ""
+        names = {name: token for name, token in self.tokenizer.special_tokens_map.items() if name in template}
+        today = date.today().isoformat() if "strftime_now" in template else ""
+        return {"rules": self._rules, "controls": self._control, "template": template, "names": names, "today": today}
 
     def _render(self, messages: Sequence[Message], add_generation_prompt: bool, tools: Sequence[Any] = ()) -> str:
         return self._renderer.render([message.as_dict() for message in messages], tools, add_generation_prompt)
 
-    def _cut(self, messages: Sequence[Message], add_generation_prompt: bool) -> list[str]:
+    def _cut(self, messages: Sequence[Message], add_generation_prompt: bool, tools: Sequence[Any] = ()) -> list[str]:
         """Text pieces (even places) and control tokens (odd places) of a rendered chat, users' spellings of control tokens restored as
         text."""
-        hidden = _Hidden(self, messages, ())
-        rendered = self._render(hidden.messages, add_generation_prompt)
+        hidden = HiddenControls(self._pattern, self.where, messages, tools)
+        rendered = self._render(hidden.messages, add_generation_prompt, hidden.tools)
         parts: list[str] = []
         end = 0
         for match in self._pattern.finditer(rendered):
@@ -228,14 +259,6 @@ class ChatEncoder:
         parts.append(rendered[end:])
         parts[::2] = [hidden.restored(part) for part in parts[::2]]
         return parts
-
-    def spelled_controls(self, text: str, replace_by: Callable[[re.Match[str]], str]) -> str:
-        """The text with each spelling of a control token replaced."""
-        return self._pattern.sub(replace_by, text)
-
-    def has_spelled_controls(self, text: str) -> bool:
-        """Whether the text spells a control token."""
-        return self._pattern.search(text) is not None
 
     def _check_parity(self) -> None:
         """Cutting at control tokens gives the official ids, or the tokenizer adds something of its own between the pieces."""
@@ -276,58 +299,35 @@ class ChatEncoder:
         return int(number)
 
 
-class _Hidden:
-    """A chat and its tools with every spelling of a control token replaced by a numbered mark, and the way back.
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Where the tokens of a text begin and end, in characters; those that cover none are left out, but counted in ``num_tokens``."""
 
-    The mark is a private-use character that nothing in the chat holds. Raises ModelError when none is left.
-    """
+    length: int
+    num_tokens: int
+    starts: Sequence[int]
+    ends: Sequence[int]
 
-    def __init__(self, encoder: ChatEncoder, messages: Sequence[Message], tools: Sequence[Any]) -> None:
-        self._encoder = encoder
-        self._spelled: list[str] = []
-        self._mark = ""
-        self.messages: tuple[Message, ...] = tuple(messages)
-        self.tools: tuple[Any, ...] = tuple(tools)
-        texts = list(_strings([[(m.content, m.fields) for m in messages], list(tools)]))
-        if any(map(encoder.has_spelled_controls, texts)):
-            self._mark = self._free_character(texts)
-            self.messages = tuple(replace(m, content=self._hidden(m.content), fields=self._hidden(m.fields)) for m in messages)
-            self.tools = tuple(self._hidden(list(tools)))
+    @classmethod
+    def of(cls, length: int, encoding: Encoding) -> "Measured":
+        """A text of so many characters."""
+        covering = [(start, end) for start, end in encoding.offsets if end > start]
+        return cls(length, len(encoding), array("I", (start for start, _ in covering)), array("I", (end for _, end in covering)))
 
-    def restored(self, text: str) -> str:
-        """The original spelling. From left to right, so that marks pair up as they were written: the digit in "…M3M1M4M…" is the user's."""
-        return re.sub(f"{self._mark}(\\d+){self._mark}", lambda found: self._spelled[int(found[1])], text) if self._mark else text
-
-    def _hidden(self, value: Any) -> Any:
-        if isinstance(value, str):
-            return self._encoder.spelled_controls(value, self._number)
-        if isinstance(value, dict):
-            return {self._hidden(key): self._hidden(item) for key, item in value.items()}
-        return [self._hidden(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-    def _number(self, found: re.Match[str]) -> str:
-        self._spelled.append(found.group())
-        return f"{self._mark}{len(self._spelled) - 1}{self._mark}"
-
-    def _free_character(self, texts: Sequence[str]) -> str:
-        used = set().union(*texts)
-        free = next((chr(code) for code in range(0xE000, 0xF900) if chr(code) not in used), None)
-        if free is None:
-            cause = t("文本占满了私用区字符", "the text uses every private-use character")
-            raise ModelError(self._encoder.where, cause, t("清理这段文本", "clean the text"))
-        return free
-
-
-def _strings(value: Any) -> Iterator[str]:
-    """Every text in nested lists and objects, keys too."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from (str(key), *_strings(item))
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _strings(item)
+    def kept(self, keep_tokens: int, where: str) -> tuple[int, int]:
+        """How many characters stay at the beginning and at the end, so that about ``keep_tokens`` remain without the ``where``."""
+        if keep_tokens <= 0:
+            return 0, 0
+        if len(self.ends) <= keep_tokens:
+            return self.length, 0
+        if where == "tail":
+            return self.ends[keep_tokens - 1], 0
+        if where == "head":
+            return 0, self.length - self.starts[-keep_tokens]
+        first = (keep_tokens + 1) // 2
+        last = keep_tokens - first
+        head = self.ends[first - 1]
+        return head, min(self.length - self.starts[-last], self.length - head) if last else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,6 +339,16 @@ class _Part:
     start: int
     end: int
 
+    def marks(self, encoding: Encoding) -> list[bool]:
+        """Which of the text's tokens are trained: those with a character between ``start`` and ``end``."""
+        num_tokens = len(encoding)
+        if self.end <= self.start:
+            return [False] * num_tokens
+        first = encoding.char_to_token(self.start) if self.end == len(self.text) else None
+        if first is not None:  # the usual case, without taking every token's place apart
+            return [False] * first + [True] * (num_tokens - first)
+        return [end > self.start and start < self.end for start, end in encoding.offsets]
+
 
 def _part(rendered: str, start: int, end: int, spans: Collection[tuple[int, int]], restored: Callable[[str], str]) -> _Part:
     """A piece of text between two control tokens, with the original spelling; at most one trained turn reaches into it."""
@@ -349,11 +359,27 @@ def _part(rendered: str, start: int, end: int, spans: Collection[tuple[int, int]
     return _Part(text, False, 0, 0)
 
 
-def _without_added_tokens(tokenizer: "PreTrainedTokenizerBase | PlainTokenizer") -> Tokenizer:
-    """The same tokenizer, knowing no control tokens, padding, truncation or post-processing."""
+def _one_ahead(values: Iterable[_Value], work: Callable[[_Value], _Result]) -> Iterator[tuple[_Value, _Result]]:
+    """Each value with what ``work`` makes of it, in a second thread, while the next value is made in this one."""
+    with ThreadPoolExecutor(1) as worker:
+        former: tuple[_Value, Future[_Result]] | None = None
+        for value in values:
+            current = value, worker.submit(work, value)
+            if former is not None:
+                yield former[0], former[1].result()
+            former = current
+        if former is not None:
+            yield former[0], former[1].result()
+
+
+def _without_added_tokens(tokenizer: "PreTrainedTokenizerBase | PlainTokenizer") -> tuple[Tokenizer, str]:
+    """The same tokenizer, knowing no control tokens, padding, truncation or post-processing; and a hash of its rules."""
     tree = json.loads(tokenizer.backend_tokenizer.to_str())
     tree["added_tokens"] = []
-    tree["padding"] = tree["truncation"] = None
+    tree["padding"] = tree["truncation"] = tree["decoder"] = None
     if (tree.get("post_processor") or {}).get("type") != "ByteLevel":
         tree["post_processor"] = None
-    return Tokenizer.from_str(json.dumps(tree))
+    for affix in ("continuing_subword_prefix", "end_of_word_suffix"):  # none is sometimes written as an empty one
+        tree["model"][affix] = tree["model"].get(affix) or None
+    written = json.dumps(tree)
+    return Tokenizer.from_str(written), hashlib.sha256(written.encode()).hexdigest()

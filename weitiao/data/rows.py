@@ -7,9 +7,10 @@ and looking for near-duplicates the text itself).
 import json
 import tempfile
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from pathlib import Path
 from typing import Any, overload
 
 from weitiao.data.chats import Chat
@@ -18,6 +19,7 @@ from weitiao.records import SPLITS, Example, Message, SplitName, said
 
 IN_MEMORY_BYTES = 64 << 20
 """Up to here the temporary file is no file at all."""
+BATCH_ROWS, BATCH_CHARACTERS = 1024, 2_000_000
 _NO_SPLIT, _LEFT_OUT = -1, -2
 _DIGEST_BYTES = 16
 
@@ -32,8 +34,6 @@ class Content:
     label: str = ""
     candidates: tuple[str, ...] = ()
     chat: Chat | None = None
-    nth: int = 0
-    """How many rows of the same line stand before it: those of a JSON list may share one."""
 
     @property
     def text(self) -> str:
@@ -92,24 +92,31 @@ class Rows:
         if content.candidates:
             self._candidates[len(self) - 1] = tuple(self._names[self._number(label)] for label in content.candidates)
 
-    def content(self, number: int) -> Content:
-        """What row ``number`` says."""
+    def written(self, number: int) -> bytes:
+        """What row ``number`` says but its label and candidates, as it is kept."""
         start = self._starts[number]
         self._store.seek(start)
-        document, turns, *rest = json.loads(self._store.read(self._starts[number + 1] - start))
+        return self._store.read(self._starts[number + 1] - start)
+
+    def content(self, number: int) -> Content:
+        """What row ``number`` says."""
+        document, turns, *rest = json.loads(self.written(number))
         chat = None
         if turns:
             answers, tools, place, rejected = rest
             messages = tuple(Message(role, text, fields) for role, text, fields in turns)
             chat = Chat(messages, tuple(answers), tuple(tools), None if place is None else (place[0], place[1]), rejected)
-        nth = self._nths[number]
-        return Content(self.file(number), self.line(number), document, self.label(number), self.candidates(number), chat, nth)
+        return Content(self.file(number), self.line(number), document, self.label(number), self.candidates(number), chat)
 
     def file(self, number: int) -> str:
         return self._names[self._files[number]]
 
     def line(self, number: int) -> int:
         return self._lines[number]
+
+    def nth(self, number: int) -> int:
+        """How many rows of the same line stand before it: those of a JSON list may share one."""
+        return self._nths[number]
 
     def label(self, number: int) -> str:
         return self._names[self._labels[number]]
@@ -150,11 +157,26 @@ def _packed(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-class Examples(Sequence[Example]):
-    """The examples of a split, each made when it is asked for."""
+def batches(examples: Iterable[Example]) -> Iterator[list[Example]]:
+    """Examples in portions of bounded size: a thousand, or fewer long ones."""
+    batch: list[Example] = []
+    size = 0
+    for example in examples:
+        batch.append(example)
+        size += len(example.document) + sum(len(turn.content) for turn in example.prompt)
+        if len(batch) >= BATCH_ROWS or size >= BATCH_CHARACTERS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
-    def __init__(self, rows: Rows, numbers: Sequence[int], make: Callable[[Content], Example]) -> None:
-        self.rows, self.numbers, self._make = rows, numbers, make
+
+class Examples(Sequence[Example]):
+    """The examples of a split, each made when it is asked for from what its row says and its name."""
+
+    def __init__(self, rows: Rows, numbers: Sequence[int], split: SplitName, make: Callable[[Content, str], Example]) -> None:
+        self.rows, self.numbers, self.split, self._make = rows, numbers, split, make
+        self._several = len({rows.file(number) for number in numbers}) > 1
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -167,8 +189,44 @@ class Examples(Sequence[Example]):
 
     def __getitem__(self, place: int | slice) -> Example | list[Example]:
         if isinstance(place, slice):
-            return [self._make(self.rows.content(number)) for number in self.numbers[place]]
-        return self._make(self.rows.content(self.numbers[place]))
+            return [self[i] for i in range(*place.indices(len(self)))]
+        return self._make(self.rows.content(self.numbers[place]), self.name(place))
 
     def __iter__(self) -> Iterator[Example]:
-        return (self._make(self.rows.content(number)) for number in self.numbers)
+        return (self[place] for place in range(len(self)))
+
+    def name(self, place: int) -> str:
+        """The id of the example at a place."""
+        number = self.numbers[place]
+        nth = self.rows.nth(number)
+        line = f"{self.rows.line(number)}.{nth + 1}" if nth else f"{self.rows.line(number)}"
+        return f"{self.split}:{Path(self.rows.file(number)).name}:{line}" if self._several else f"{self.split}:{line}"
+
+    def where(self, place: int) -> tuple[str, int]:
+        """The file and line of the example at a place."""
+        number = self.numbers[place]
+        return self.rows.file(number), self.rows.line(number)
+
+    @property
+    def num_bytes(self) -> int:
+        """About how much the rows say."""
+        return self.rows.num_bytes * len(self) // max(1, len(self.rows))
+
+    @property
+    def digest(self) -> str:
+        """A hash of what the rows say, in order, with their labels and candidates."""
+        found = sha256()
+        for number in self.numbers:
+            found.update(self.rows.written(number))
+            found.update(_packed([self.rows.label(number), self.rows.candidates(number)]))
+        return found.hexdigest()
+
+
+def example_name(examples: Sequence[Example], place: int) -> str:
+    """The id of the example at a place, without making the example where that can be."""
+    return examples.name(place) if isinstance(examples, Examples) else examples[place].id
+
+
+def example_place(examples: Sequence[Example], place: int) -> tuple[str, int]:
+    """Its file and line, likewise."""
+    return examples.where(place) if isinstance(examples, Examples) else (examples[place].file, examples[place].line)

@@ -1,6 +1,6 @@
 """Hidden states where they are asked for, with the least work: every objective, evaluation and prediction goes through here.
 
-    1. What rows begin with in common is computed once (data/layout.py).
+    1. What rows begin with in common is computed once (data/layout.py), and no padding but inside attention.
     2. The last block computes queries, attention and MLP only for the positions that are asked for; keys and values it needs of all.
     3. Attention over short rows is two plain products: on a CPU the fused kernel's backward takes several times as long.
 
@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from weitiao.data.layout import Layout, Part
+from weitiao.data.layout import Layout, Padding, Part
 from weitiao.model.heads import blocks, final_norm, trunk
 from weitiao.model.structure import is_known
 
@@ -66,7 +66,8 @@ def _whole_rows(core: Any, layout: Layout) -> torch.Tensor:
     (part, *shared), sees = layout.parts, layout.parts[0].sees
     if sees is None or shared:
         return core(input_ids=layout.tokens_BS, use_cache=False).last_hidden_state  # type: ignore[no-any-return]
-    positions_BS = layout.positions_T.view(part.rows, part.width)
+    flat = layout.positions_T if part.padding is None else layout.positions_T[part.padding.grid]
+    positions_BS = flat.view(part.rows, part.width)
     out = core(input_ids=layout.tokens_BS, position_ids=positions_BS, attention_mask=sees, use_cache=False)
     return out.last_hidden_state  # type: ignore[no-any-return]
 
@@ -79,8 +80,7 @@ def _spread(rows_RH: torch.Tensor, layout: Layout) -> torch.Tensor:
     """The states [T, H] of the layout's parts out of those of whole rows, one row after another without padding."""
     width = layout.tokens_BS.shape[1]
     starts_B = layout.lengths_B.cumsum(0) - layout.lengths_B
-    row_T, column_T = layout.origin_T // width, layout.origin_T % width
-    return rows_RH[starts_B[row_T] + torch.minimum(column_T, layout.lengths_B[row_T] - 1)]
+    return rows_RH[starts_B[layout.origin_T // width] + layout.origin_T % width]
 
 
 def runs_by_block(core: Any) -> bool:
@@ -131,14 +131,43 @@ def attend(
         own = [(i, None)] if queries is parts else []
         seen = [[_rows_of(x[j], owners, part.rows) for j, owners in (*part.sources, *own)] for x in (keys, values)]
         k_BgKd, v_BgKd = (x[0] if len(x) == 1 else torch.cat(x, dim=2) for x in seen)
-        mixed.append(attention(q_BhMd, k_BgKd, v_BgKd, part.sees).transpose(1, 2).flatten(0, 1))
+        out = attention(q_BhMd, k_BgKd, v_BgKd, part.sees).transpose(1, 2).flatten(0, 1)
+        mixed.append(out if part.padding is None else _Unpad.apply(out, part.padding))  # type: ignore[no-untyped-call]
     return torch.cat(mixed) if len(mixed) > 1 else mixed[0]
 
 
 def _grids(x_Tnd: torch.Tensor, parts: tuple[Part, ...]) -> list[torch.Tensor]:
     """Each part as [rows, n, width, d]."""
-    pieces = torch.split(x_Tnd, [part.rows * part.width for part in parts])
-    return [x.view(part.rows, part.width, *x.shape[1:]).transpose(1, 2) for x, part in zip(pieces, parts, strict=True)]
+    pieces = torch.split(x_Tnd, [part.num_tokens for part in parts])
+    padded = [x if part.padding is None else _Pad.apply(x, part.padding) for x, part in zip(pieces, parts, strict=True)]  # type: ignore[no-untyped-call]
+    return [x.view(part.rows, part.width, *x.shape[1:]).transpose(1, 2) for x, part in zip(padded, parts, strict=True)]
+
+
+class _Pad(torch.autograd.Function):
+    """Tokens [T, …] into their grid [rows · width, …]. Nothing sees a padded place, so its gradient is zero and is not added."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, padding: Padding) -> torch.Tensor:
+        ctx.padding = padding
+        return x.index_select(0, padding.grid)
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        return upstream[0].index_select(0, ctx.padding.places), None
+
+
+class _Unpad(torch.autograd.Function):
+    """Tokens [T, …] out of their grid."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, padding: Padding) -> torch.Tensor:
+        ctx.padding = padding
+        return x.index_select(0, padding.places)
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        padding: Padding = ctx.padding
+        return upstream[0].index_select(0, padding.grid).index_fill_(0, padding.empty, 0), None
 
 
 def _rows_of(x: torch.Tensor, owners: torch.Tensor | None, num_rows: int) -> torch.Tensor:

@@ -3,12 +3,14 @@
 The label is a name from beginning to end. A language model answers with the label's text; a `score` head with its index in ``labels``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from weitiao.config_data import DataConfig
 from weitiao.config_tasks import ClassificationTask
+from weitiao.data.packed import WHOLE, PackedRow, shortened
 from weitiao.data.render import ChatEncoder
+from weitiao.data.rows import batches
 from weitiao.records import Encoded, Example, Message
 
 TEMPLATES = {
@@ -43,31 +45,76 @@ class Classification:
     ) -> list["Prompt | None"]:
         """The prompts' ids, their document shortened where prompt and longest answer would pass ``most_tokens``. None: not even
         one token of the document fits, or ``data.shorten`` is none."""
-        answer_tokens = {label: len(encoder.text(label)) + 1 for label in {c for e in examples for c in self.choices(e)} | set(self.labels)}
-        prompts: list[Prompt | None] = []
-        for example, ids in zip(examples, encoder.chats([e.prompt for e in examples]), strict=True):
-            room = most_tokens - max(answer_tokens[label] for label in self.choices(example))
-            prompts.append(Prompt(example, ids, len(ids)) if len(ids) <= room else self._shortened(encoder, example, ids, room, data))
-        return prompts
+        return self.prompts(examples, self.pack_prompts(encoder, examples, most_tokens, data))
 
-    def _shortened(self, encoder: ChatEncoder, example: Example, ids: tuple[int, ...], room: int, data: DataConfig) -> "Prompt | None":
-        if data.shorten == "none":
-            return None
-        keep = len(encoder.text(example.document)) - (len(ids) - room)
-        while keep >= 1:
-            document = encoder.shorten(example.document, keep, data.shorten)
-            shorter = replace(example, document=document, prompt=self.prompt(document, example.candidates))
-            shorter_ids = encoder.chat(shorter.prompt)
-            if len(shorter_ids) <= room:
-                return Prompt(shorter, shorter_ids, len(ids))
-            keep = min(keep - 1, keep - (len(shorter_ids) - room))
-        return None
+    def prompts(self, examples: Iterable[Example], rows: Iterable[PackedRow]) -> list["Prompt | None"]:
+        """The prompts of examples whose ids are known."""
+        return [None if row.reason else self._prompt(example, row) for example, row in zip(examples, rows, strict=True)]
+
+    def _prompt(self, example: Example, row: PackedRow) -> "Prompt":
+        if row.kept != WHOLE:
+            example = self._shown(example, row.kept)
+        return Prompt(example, tuple(row.tokens), row.tokens_before)
+
+    def _shown(self, example: Example, kept: tuple[int, int]) -> Example:
+        """The example with what is left of its document."""
+        document = shortened(example.document, kept)
+        return replace(example, document=document, prompt=self.prompt(document, example.candidates))
+
+    def pack_prompts(self, encoder: ChatEncoder, examples: Iterable[Example], most_tokens: int, data: DataConfig) -> Iterator[PackedRow]:
+        """The prompts' ids as :meth:`encode_prompts` describes them, without the examples that were given."""
+        answer_tokens: dict[str, int] = {}
+        waiting: list[list[Example]] = []
+
+        def room(example: Example) -> int:
+            for label in self.choices(example):
+                if label not in answer_tokens:
+                    answer_tokens[label] = len(encoder.text(label)) + 1
+            return most_tokens - max(answer_tokens[label] for label in self.choices(example))
+
+        def written() -> Iterator[list[tuple[Message, ...]]]:
+            for batch in batches(examples):
+                waiting.append(batch)
+                yield [example.prompt for example in batch]
+
+        for found in encoder.chat_batches(written()):
+            batch = waiting.pop(0)
+            rows = [PackedRow("", ids, tokens_before=len(ids)) for ids in found]
+            long = [(i, room(example)) for i, example in enumerate(batch) if len(rows[i].tokens) > room(example)]
+            shorter: Sequence[PackedRow | None] = [None] * len(long)
+            if data.shorten != "none":
+                shorter = self._shortened(encoder, [(batch[i], len(rows[i].tokens), most) for i, most in long], data.shorten)
+            for (i, _), row in zip(long, shorter, strict=True):
+                rows[i] = row or PackedRow("too_long", tokens_before=len(rows[i].tokens))
+            yield from rows
+
+    def _shortened(self, encoder: ChatEncoder, long: Sequence[tuple[Example, int, int]], where: str) -> list[PackedRow | None]:
+        """Examples (each with its length and the room for it) with shorter documents, many at a time; None where none fits."""
+        results: list[PackedRow | None] = [None] * len(long)
+        documents = encoder.measured([example.document for example, _, _ in long])
+        guesses = [(i, documents[i].num_tokens - (length - room)) for i, (_, length, room) in enumerate(long)]
+        while guesses := [(i, keep) for i, keep in guesses if keep >= 1]:
+            kept = [documents[i].kept(keep, where) for i, keep in guesses]
+            shown = [self._shown(long[i][0], cut).prompt for (i, _), cut in zip(guesses, kept, strict=True)]
+            again = []
+            for (i, keep), cut, ids in zip(guesses, kept, encoder.chats(shown), strict=True):
+                over = len(ids) - long[i][2]
+                if over <= 0:
+                    results[i] = PackedRow("", ids, tokens_before=long[i][1], kept=cut)
+                else:
+                    again.append((i, min(keep - 1, keep - over)))
+            guesses = again
+        return results
 
     def encode_rows(self, encoder: ChatEncoder, prompts: Sequence["Prompt"]) -> list[Encoded]:
         """Training rows for a language model: the prompt, then the trained answer and its end token."""
         rows = []
+        answers: dict[str, tuple[int, ...]] = {}
         for prompt in prompts:
-            answer = (*encoder.text(prompt.example.targets[0]), encoder.end_of_answer)
+            label = prompt.example.targets[0]
+            if label not in answers:
+                answers[label] = (*encoder.text(label), encoder.end_of_answer)
+            answer = answers[label]
             rows.append(Encoded(prompt.example.id, prompt.ids + answer, (False,) * len(prompt.ids) + (True,) * len(answer)))
         return rows
 

@@ -1,32 +1,55 @@
 """Text: learn the language of documents by predicting each next token (self-supervised)."""
 
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 
+from weitiao.data.packed import PackedRow
 from weitiao.data.render import ChatEncoder
+from weitiao.data.rows import batches
 from weitiao.records import Encoded, Example, Passage
+
+
+def pack_documents(encoder: ChatEncoder, examples: Iterable[Example]) -> Iterator[PackedRow]:
+    """The ids of each document."""
+    for batch in batches(examples):
+        for ids in encoder.texts([example.document for example in batch]):
+            yield PackedRow("", ids, tokens_before=len(ids))
 
 
 def encode_blocks(encoder: ChatEncoder, examples: Sequence[Example], block_tokens: int) -> list[Encoded]:
     """Documents joined by the end-of-text token (one before the first) and cut into blocks of ``block_tokens`` tokens; every token but a
     block's first is a target. Blocks overlap by one token, so that every token of the text is a target once. A block is named by its first
     document."""
-    stream: list[int] = [encoder.end_of_text]
+    return blocks_of(encoder, [e.id for e in examples], pack_documents(encoder, examples), block_tokens)
+
+
+def blocks_of(encoder: ChatEncoder, names: Iterable[str], documents: Iterable[PackedRow], block_tokens: int) -> list[Encoded]:
+    """The same for documents whose ids are known."""
+    stream = array("I", [encoder.end_of_text])
     starts: list[tuple[int, str]] = []
-    for example, ids in zip(examples, encoder.texts([e.document for e in examples]), strict=True):
-        starts.append((len(stream) - 1, example.id))
-        stream.extend(ids)
+    for name, document in zip(names, documents, strict=True):
+        starts.append((len(stream) - 1, name))
+        stream.extend(document.tokens)
         stream.append(encoder.end_of_text)
     blocks = []
-    document = 0
+    document_number = 0
     for start in range(0, len(stream) - 1, block_tokens - 1):
-        while document + 1 < len(starts) and starts[document + 1][0] <= start:
-            document += 1
+        while document_number + 1 < len(starts) and starts[document_number + 1][0] <= start:
+            document_number += 1
         tokens = tuple(stream[start : start + block_tokens])
-        blocks.append(Encoded(starts[document][1], tokens, (False,) + (True,) * (len(tokens) - 1)))
+        blocks.append(Encoded(starts[document_number][1], tokens, (False,) + (True,) * (len(tokens) - 1)))
     return blocks
 
 
 def encode_documents(encoder: ChatEncoder, examples: Sequence[Example], block_tokens: int) -> list[Passage]:
     """For evaluation: each document alone, from the end-of-text token on, in blocks as above; the end-of-text token after it is a target
     too."""
-    return [Passage(example, tuple(encode_blocks(encoder, [example], block_tokens)), len(example.document)) for example in examples]
+    return passages_of(encoder, examples, pack_documents(encoder, examples), block_tokens)
+
+
+def passages_of(encoder: ChatEncoder, examples: Iterable[Example], documents: Iterable[PackedRow], block_tokens: int) -> list[Passage]:
+    """The same for documents whose ids are known."""
+    return [
+        Passage(example, tuple(blocks_of(encoder, [example.id], [document], block_tokens)), len(example.document))
+        for example, document in zip(examples, documents, strict=True)
+    ]

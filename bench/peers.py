@@ -1,0 +1,175 @@
+"""The other sides. Each runs in an interpreter of its own and gets the very token ids that our side gets.
+
+trainer   transformers' Trainer as in the SwanLab tutorial: bfloat16 weights, peft, gradient checkpointing, padding to the longest row
+trl       TRL's SFTTrainer: ``defaults``, or ``best``: no checkpointing (what else it offers on a CPU makes no difference)
+frozen    transformers' Trainer on a frozen trunk with a `score` head
+lm_eval   lm-eval's Hugging Face backend, one request per prompt and label
+generate  transformers' generate, greedy, with padding on the left
+torch     all logits, float32 cross-entropy with ignored positions
+"""
+
+import sys
+import time
+from typing import Any
+
+import torch
+from worker import Round, serve
+
+
+def _columns(case: dict[str, Any]) -> Any:
+    from datasets import Dataset
+
+    rows = [
+        {"input_ids": ids, "labels": [-100] * (len(ids) - n) + ids[len(ids) - n :]}
+        for ids, n in zip(case["rows"], case["answers"], strict=True)
+    ]
+    return Dataset.from_list(rows)
+
+
+def _arguments(case: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "output_dir": "/tmp/bench-out", "per_device_train_batch_size": case["batch_rows"], "num_train_epochs": case.get("epochs", 1),
+        "learning_rate": case["learning_rate"], "lr_scheduler_type": "constant", "weight_decay": 0.0, "logging_steps": 1,
+        "save_strategy": "no", "report_to": "none", "use_cpu": True, "disable_tqdm": True, "train_sampling_strategy": "sequential",
+    }  # fmt: skip
+
+
+def _lora(case: dict[str, Any]) -> Any:
+    from peft import LoraConfig
+
+    return LoraConfig(task_type="CAUSAL_LM", r=case["rank"], lora_alpha=case["alpha"], lora_dropout=0.0, target_modules="all-linear")
+
+
+def _rounds(make: Any) -> tuple[dict[str, Any], Round]:
+    """A round is one call of ``train`` of a fresh trainer over the same model; the loss of the first step comes from a first one."""
+    state: dict[str, Any] = {"trainer": make()}
+    state["trainer"].args.max_steps = 1
+    state["trainer"].train()
+    loss0 = state["trainer"].state.log_history[0]["loss"]
+
+    def one_round() -> dict[str, Any]:
+        trainer = make()
+        start = time.perf_counter()
+        trainer.train()
+        seconds = time.perf_counter() - start
+        logs = [line for line in trainer.state.log_history if "loss" in line]
+        return {"seconds": seconds, "loss": logs[-1]["loss"], "gradient_norm": float(logs[0].get("grad_norm", 0))}
+
+    return {"loss0": loss0}, one_round
+
+
+def trainer(case: dict[str, Any], mode: str) -> tuple[dict[str, Any], Round]:
+    """The tutorial's way."""
+    from peft import get_peft_model
+    from transformers import AutoModelForCausalLM, AutoTokenizer, DataCollatorForSeq2Seq, Trainer, TrainingArguments
+
+    model = AutoModelForCausalLM.from_pretrained(case["model"], dtype=torch.bfloat16)
+    tokenizer = AutoTokenizer.from_pretrained(case["model"])
+    model.enable_input_require_grads()
+    if mode == "lora":
+        model = get_peft_model(model, _lora(case))
+    arguments = TrainingArguments(**_arguments(case), gradient_checkpointing=True)
+    data, collator = _columns(case), DataCollatorForSeq2Seq(tokenizer=tokenizer, padding=True)
+    return _rounds(lambda: Trainer(model=model, args=arguments, train_dataset=data, data_collator=collator))
+
+
+def trl(case: dict[str, Any], mode: str) -> tuple[dict[str, Any], Round]:
+    """TRL, given the model by its path and the token ids."""
+    from trl import SFTConfig, SFTTrainer
+
+    method, _, flags = mode.partition("-")
+    best = {"gradient_checkpointing": False} if flags == "best" else {}
+    data, state = _columns(case), {}
+
+    def make() -> Any:
+        settings = SFTConfig(**_arguments(case), max_length=4096, dataset_num_proc=None, **best)
+        model = state.get("model", case["model"])
+        lora = _lora(case) if method == "lora" and "model" not in state else None
+        made = SFTTrainer(model=model, args=settings, train_dataset=data, peft_config=lora)
+        state["model"] = made.model
+        return made
+
+    return _rounds(make)
+
+
+def frozen(case: dict[str, Any], _mode: str) -> tuple[dict[str, Any], Round]:
+    """A `score` head on a frozen trunk; every epoch runs the trunk."""
+    from datasets import Dataset
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer, DataCollatorWithPadding, Trainer, TrainingArguments
+
+    tokenizer = AutoTokenizer.from_pretrained(case["model"])
+    model = AutoModelForSequenceClassification.from_pretrained(case["model"], dtype=torch.bfloat16, num_labels=len(case["labels"]))
+    model.config.pad_token_id = tokenizer.pad_token_id
+    model.requires_grad_(False)
+    model.score.requires_grad_(True)
+    data = Dataset.from_list([{"input_ids": ids, "labels": n} for ids, n in zip(case["rows"], case["targets"], strict=True)])
+    arguments = TrainingArguments(**_arguments(case))
+
+    def make() -> Any:
+        model.score.weight.data.zero_()
+        return Trainer(model=model, args=arguments, train_dataset=data, data_collator=DataCollatorWithPadding(tokenizer))
+
+    return _rounds(make)
+
+
+def lm_eval(case: dict[str, Any], _mode: str) -> tuple[dict[str, Any], Round]:
+    """One log-likelihood request per prompt and label, tokens given."""
+    from lm_eval.models.huggingface import HFLM
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(case["model"], dtype=torch.bfloat16)
+    scorer = HFLM(pretrained=model, tokenizer=AutoTokenizer.from_pretrained(case["model"]), device="cpu", batch_size=16, max_length=4096)
+    requests = [(("", ""), ids, answer) for ids in case["rows"] for answer in case["label_ids"]]
+
+    def one_round() -> dict[str, Any]:
+        found = [value for value, _ in scorer._loglikelihood_tokens(requests, disable_tqdm=True)]
+        size = len(case["label_ids"])
+        chosen = [max(range(size), key=lambda j, start=i: found[start + j]) for i in range(0, len(found), size)]
+        return {"loss": -float(found[0]), "answers": chosen}
+
+    return {}, one_round
+
+
+def generate(case: dict[str, Any], _mode: str) -> tuple[dict[str, Any], Round]:
+    """The answer of every prompt, as long as the longest label."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(case["model"], dtype=torch.bfloat16).eval()
+    tokenizer = AutoTokenizer.from_pretrained(case["model"], padding_side="left")
+    longest = max(map(len, case["label_ids"]))
+
+    def one_round() -> dict[str, Any]:
+        for start in range(0, len(case["rows"]), 16):
+            batch = tokenizer.pad({"input_ids": case["rows"][start : start + 16]}, return_tensors="pt")
+            model.generate(**batch, max_new_tokens=longest, do_sample=False, use_cache=True, pad_token_id=tokenizer.pad_token_id)
+        return {}
+
+    return {}, one_round
+
+
+def torch_head(case: dict[str, Any], mode: str) -> tuple[dict[str, Any], Round]:
+    """The loss of transformers: every position's logits in float32, unsupervised ones ignored."""
+    torch.manual_seed(0)
+    hidden = torch.randn(case["tokens"], case["hidden"]).bfloat16().requires_grad_()
+    weight = (torch.randn(case["vocabulary"], case["hidden"]) * 0.02).bfloat16().requires_grad_(mode == "trained")
+    places = torch.linspace(0, case["tokens"] - 1, case["supervised"]).long()
+    labels = torch.full((case["tokens"],), -100)
+    labels[places] = torch.randint(case["vocabulary"], (case["supervised"],))
+
+    def one_round() -> dict[str, Any]:
+        start = time.perf_counter()
+        loss = torch.nn.functional.cross_entropy((hidden @ weight.T).float(), labels, ignore_index=-100)
+        loss.backward()
+        seconds = time.perf_counter() - start
+        hidden.grad = weight.grad = None
+        return {"loss": float(loss.detach()), "seconds": seconds}
+
+    return {}, one_round
+
+
+SIDES = {"trainer": trainer, "trl": trl, "frozen": frozen, "lm_eval": lm_eval, "generate": generate, "torch": torch_head}
+
+
+if __name__ == "__main__":
+    name, _, mode = sys.argv[2].partition("-")
+    serve(lambda case, _: SIDES[name](case, mode))

@@ -1,0 +1,247 @@
+"""Side by side with other libraries: `make bench` (all rows) or `python bench/run.py ROW … --rounds 5 --peers FOLDER`.
+
+Each side is a process of its own that loads once; rounds are interleaved (ours, peer, ours, peer, …), so that what else the machine does
+falls on all of them. A row's result is one JSON file in bench/results/: seconds of every round, medians, spread, losses of the first and
+last step, most memory, versions, machine, date. Peers live in FOLDER/<name>/bin/python; a row whose peer is not there is listed as not run.
+"""
+
+import argparse
+import json
+import os
+import platform
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import cases
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison. ``peers``: mode of peers.py → environment that it needs; ``goal``: least ratio of seconds, by peer."""
+
+    title: str
+    case: Callable[[argparse.Namespace], dict[str, Any]]
+    ours: str
+    peers: dict[str, str]
+    goal: dict[str, float]
+    tolerance: float | None = 1e-3
+    """Most relative difference of the first step's loss; None: the sides have no loss in common."""
+
+
+def _sft(rows: dict[str, Any], batch_rows: int, rank: int = 8) -> dict[str, Any]:
+    return rows | {"batch_rows": batch_rows, "learning_rate": 1e-5, "rank": rank, "alpha": 16}
+
+
+ROWS = {
+    "sft-full": Row(
+        "SFT full, built-in model, 128 built-in rows with their options in the prompt",
+        lambda _: _sft(cases.supervised("builtin", *cases.builtin_texts(128), None), 16),
+        "sft-full", {"trl-full": "trl", "trl-full-best": "trl", "trainer-full": "trl"}, {"trl-full": 5, "trl-full-best": 2.5},
+    ),
+    "sft-full-500": Row(
+        "SFT full, built-in model, 32 prompts of ~500 tokens with nothing in common, answers of 3",
+        lambda _: _sft(cases.long_rows("builtin", 32, 3, 500, 1000), 8),
+        "sft-full", {"trl-full": "trl", "trl-full-best": "trl"}, {"trl-full": 5, "trl-full-best": 2.5},
+    ),
+    "lora-reviews": Row(
+        "LoRA r8, 0.5B, 16 short Chinese reviews",
+        lambda a: _sft(cases.reviews(a.model, Path(a.reviews), 16), 4),
+        "sft-lora", {"trainer-lora": "trl", "trl-lora": "trl", "trl-lora-best": "trl"}, {"trainer-lora": 5.2, "trl-lora": 8},
+    ),
+    "lora-500": Row(
+        "LoRA r8, 0.5B, 4 rows of 512 tokens with nothing in common, answers of 3",
+        lambda a: _sft(cases.long_rows(a.model, 4, 3, 512, 512, equal=True), 4),
+        "sft-lora", {"trainer-lora": "trl", "trl-lora": "trl"}, {"trainer-lora": 5},
+    ),
+    "packed-2k": Row(
+        "pre-training, built-in shape, 4 packed rows of 1,024 tokens, every token trained",
+        lambda _: _sft(cases.long_rows("builtin", 4, 0, 1024, 1024, equal=True), 4),
+        "sft-full", {"trl-full-best": "trl"}, {"trl-full-best": 1.2},
+    ),
+    "head-10": Row(
+        "head, built-in model, 256 rows, 10 epochs with the caching pass",
+        lambda _: cases.scored(256) | {"batch_rows": 32, "learning_rate": 1e-3, "epochs": 10},
+        "head", {"frozen": "trl"}, {"frozen": 10},
+    ),
+    "head-30": Row(
+        "head, built-in model, 128 rows, 30 epochs with the caching pass",
+        lambda _: cases.scored(128) | {"batch_rows": 32, "learning_rate": 1e-3, "epochs": 30},
+        "head", {"frozen": "trl"}, {"frozen": 26},
+    ),
+    "labels-77": Row(
+        "77 labels scored exactly, built-in model, 8 prompts with the options in them",
+        lambda _: cases.labelled(8, cases.INTENTS), "labels", {"lm_eval": "lm-eval"}, {"lm_eval": 20}, 1e-2,
+    ),
+    "evaluation": Row(
+        "evaluation of 128 built-in rows, every label's probability, against greedy answers",
+        lambda _: cases.labelled(128, None), "labels", {"generate": "trl"}, {"generate": 10}, None,
+    ),
+    "output-frozen": Row(
+        "output matrix (151,936 × 896, frozen) and cross-entropy, 12 of 2,048 positions supervised",
+        lambda _: {"tokens": 2048, "hidden": 896, "vocabulary": 151_936, "supervised": 12},
+        "output-frozen", {"torch-frozen": "trl"}, {"torch-frozen": 50},
+    ),
+    "output-trained": Row(
+        "output matrix (151,936 × 896, trained) and cross-entropy, 12 of 2,048 positions supervised",
+        lambda _: {"tokens": 2048, "hidden": 896, "vocabulary": 151_936, "supervised": 12},
+        "output-trained", {"torch-trained": "trl"}, {"torch-trained": 50},
+    ),
+}  # fmt: skip
+
+
+class Side:
+    """A running worker."""
+
+    def __init__(self, python: str, script: str, case: Path, mode: str) -> None:
+        environment = os.environ | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+        command = [python, str(HERE / script), str(case), mode]
+        self.said = tempfile.TemporaryFile("w+")  # noqa: SIM115  # as long as the process
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.said, text=True, env=environment
+        )
+        self.rounds: list[dict[str, Any]] = []
+        self.facts = self._read()
+
+    def _read(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            self.said.seek(0)
+            raise RuntimeError(self.said.read()[-1500:])
+        return dict(json.loads(line))
+
+    def run(self) -> None:
+        """One round."""
+        assert self.process.stdin is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        self.rounds.append(self._read())
+
+    def close(self) -> None:
+        """Let the worker end."""
+        self.process.stdin.close()  # type: ignore[union-attr]
+        self.process.wait(60)
+
+    def result(self) -> dict[str, Any]:
+        """What its rounds gave."""
+        seconds = [one["seconds"] for one in self.rounds]
+        return self.facts | {
+            "seconds": seconds, "median_seconds": statistics.median(seconds), "peak_bytes": self.rounds[-1]["peak_bytes"],
+            "last": {key: value for key, value in self.rounds[0].items() if key not in ("seconds", "peak_bytes")},
+        }  # fmt: skip
+
+
+def run_row(name: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Run one row and write its result."""
+    row = ROWS[name]
+    case = row.case(options)
+    result: dict[str, Any] = {"row": name, "title": row.title, "goal": row.goal, "machine": machine(), "rounds": options.rounds}
+    if "rows" in case:
+        result |= {"examples": len(case["rows"]), "tokens": sum(map(len, case["rows"])) * case.get("epochs", 1)}
+    sides, absent = {}, {}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "case.json"
+        path.write_text(json.dumps(case, ensure_ascii=False), encoding="utf-8")
+        try:
+            sides["ours"] = Side(sys.executable, "ours.py", path, row.ours)
+            for mode, environment in row.peers.items():
+                python = Path(options.peers) / environment / "bin" / "python"
+                if not python.exists():
+                    absent[mode] = f"no {environment} in {options.peers}"
+                    continue
+                try:
+                    sides[mode] = Side(str(python), "peers.py", path, mode)
+                except RuntimeError as error:
+                    absent[mode] = str(error)
+            for _ in range(options.rounds):
+                for side in sides.values():
+                    side.run()
+        finally:
+            for side in sides.values():
+                side.close()
+    result |= {"sides": {mode: side.result() for mode, side in sides.items()}, "not_run": absent}
+    judge(result, row)
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(json.dumps(result, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    return result
+
+
+def judge(result: dict[str, Any], row: Row) -> None:
+    """Ratios round by round, their median and range; whether the first losses agree."""
+    ours = result["sides"]["ours"]
+    for mode, side in result["sides"].items():
+        if mode == "ours":
+            continue
+        ratios = [theirs / mine for theirs, mine in zip(side["seconds"], ours["seconds"], strict=True)]
+        side["ratio"] = {"median": statistics.median(ratios), "least": min(ratios), "most": max(ratios)}
+        side["memory_ratio"] = ours["peak_bytes"] / side["peak_bytes"]
+        losses = (ours.get("loss0", ours["last"].get("loss")), side.get("loss0", side["last"].get("loss")))
+        if row.tolerance is not None and None not in losses:
+            side["first_loss_differs"] = abs(losses[0] / losses[1] - 1)
+            side["first_loss_agrees"] = side["first_loss_differs"] <= row.tolerance
+
+
+def machine() -> dict[str, Any]:
+    """Where and when."""
+    info = Path("/proc/cpuinfo")
+    model = re.search(r"model name\s*:\s*(.+)", info.read_text()) if info.exists() else None
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    return {
+        "processor": model.group(1) if model else platform.processor(), "processors": os.cpu_count(), "system": platform.platform(),
+        "load_before": load, "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }  # fmt: skip
+
+
+def table() -> str:
+    """All results as a Markdown table."""
+    lines = ["| row | ours | peer | ratio (range) | goal | memory, ours / peer | first loss differs by |", "|---|---|---|---|---|---|---|"]
+    for name in ROWS:
+        path = RESULTS / f"{name}.json"
+        if not path.exists():
+            lines.append(f"| {name} | not run | | | | | |")
+            continue
+        result = json.loads(path.read_text(encoding="utf-8"))
+        ours = result["sides"]["ours"]
+        for mode, side in result["sides"].items():
+            if mode == "ours":
+                continue
+            ratio, goal = side["ratio"], result["goal"].get(mode)
+            differs = side.get("first_loss_differs")
+            lines.append(
+                f"| {name} | {ours['median_seconds']:.3g} s | {mode} {side['median_seconds']:.3g} s | "
+                f"{ratio['median']:.3g}× ({ratio['least']:.3g}–{ratio['most']:.3g}) | {f'{goal:g}×' if goal else ''} | "
+                f"{ours['peak_bytes'] / 1e9:.2f} / {side['peak_bytes'] / 1e9:.2f} GB | {'' if differs is None else f'{differs:.1e}'} |"
+            )
+        lines += [f"| {name} | | {mode}: not run | | | | |" for mode in result["not_run"]]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run rows, or print the table of what was run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rows", nargs="*", choices=[*ROWS, []], default=[])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--peers", default="build/peers", help="folder with an environment for each peer: trl, lm-eval")
+    parser.add_argument("--model", default="build/qwen2-0.5b", help="a local Qwen2-0.5B")
+    parser.add_argument("--reviews", default="build/reviews.csv", help="short reviews: columns text, label")
+    parser.add_argument("--table", action="store_true", help="print the table of the results that are there")
+    options = parser.parse_args()
+    for name in [] if options.table else options.rows or ROWS:
+        print(f"{name} …", file=sys.stderr)
+        run_row(name, options)
+    print(table())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""A split's examples → token ids, taken from the cache where they were made before."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+from weitiao.config import RunConfig
+from weitiao.config_tasks import GenerationTask, QaTask
+from weitiao.data.cache import TokenCache, entry_key
+from weitiao.data.packed import Packed, PackedRow
+from weitiao.data.render import ChatEncoder
+from weitiao.data.rows import Examples
+from weitiao.language import current, t
+from weitiao.progress import Reporter
+from weitiao.records import Example
+from weitiao.tasks.classification import Classification
+from weitiao.tasks.generation import pack_chats
+from weitiao.tasks.text import pack_documents
+
+SMALLEST_BYTES = 2_000_000
+"""Texts of less are encoded again as fast as an entry would be read."""
+_SOURCES = ("data", "tasks", "records.py", "encode.py")
+"""The code that decides ids."""
+
+
+def encode(
+    config: RunConfig, encoder: ChatEncoder, task: Classification | None, examples: Sequence[Example], most_tokens: int, reporter: Reporter
+) -> Packed:
+    """The ids of the examples, or why they have none, in their order. ``task``: the labels of a classification."""
+    store = TokenCache.of_this_machine()
+    if not examples:
+        return Packed.of(())
+    if not isinstance(examples, Examples) or examples.num_bytes < SMALLEST_BYTES or store.folder is None:
+        return Packed.of(_rows(config, encoder, task, examples, most_tokens))
+    settings = {
+        "task": config.task.model_dump(mode="json"), "labels": task.labels if task else (), "shorten": config.data.shorten,
+        "most_tokens": most_tokens, "language": current(),
+    }  # fmt: skip
+    key = entry_key({"rows": examples.digest, "encoder": encoder.decides, "code": _code(), **settings})
+    packed = store.load(key, reporter)
+    if packed is None:
+        with reporter.bar(t("编码", "tokenising"), len(examples)) as bar:
+            packed = Packed.of(_counted(_rows(config, encoder, task, examples, most_tokens), bar.advance))
+        store.save(key, packed, reporter)
+    return packed
+
+
+def _counted(rows: Iterable[PackedRow], advance: Callable[[int], None]) -> Iterator[PackedRow]:
+    for row in rows:
+        yield row
+        advance(1)
+
+
+def _rows(
+    config: RunConfig, encoder: ChatEncoder, task: Classification | None, examples: Sequence[Example], most_tokens: int
+) -> Iterator[PackedRow]:
+    """Encoding, row by row, when it is asked for."""
+    if task is not None:
+        return task.pack_prompts(encoder, examples, most_tokens, config.data)
+    if isinstance(config.task, (GenerationTask, QaTask)):
+        chats = config.task if isinstance(config.task, GenerationTask) else GenerationTask(train_on="last")
+        return pack_chats(encoder, examples, most_tokens, chats, config.data)
+    return pack_documents(encoder, examples)
+
+
+@cache
+def _code() -> str:
+    """A hash of the code that decides ids and of the versions of the libraries that it calls: another version never reads an entry of
+    this one."""
+    found = hashlib.sha256()
+    for package in ("tokenizers", "transformers", "jinja2"):
+        found.update(f"{package} {metadata.version(package)}\n".encode())
+    root = Path(__file__).parent
+    for source in _SOURCES:
+        for path in sorted((root / source).glob("*.py")) if (root / source).is_dir() else [root / source]:
+            found.update(path.read_bytes())
+    return found.hexdigest()
