@@ -147,6 +147,7 @@ def test_state_of_full_tuning_by_hand(models):
     for itemsize, expected in ((2, (2 * n, 12 * n, 2 * n)), (4, (4 * n, 8 * n, 4 * n))):
         found = memory(structure, FullMethod(), needs, Machine("cpu", 0, 0, itemsize, 1, ""), None, 0)
         assert (found.weights, found.optimiser, found.best) == expected
+        assert found.heap == (found.activations + found.workspace) // 2
 
 
 def make_forecast(models, free, **settings):
@@ -168,8 +169,8 @@ def test_what_does_not_fit_is_refused_with_settings_that_fit(models):
     assert "check.memory=ignore" in refused.value.remedy
     settings = {"method": "full", "train": {}, "evaluate": {}}
     for key, value in (change.split("=") for change in small.suggestion()):
-        section, name = key.split(".")
-        settings[section][name] = int(value)
+        section, _, name = key.partition(".")
+        settings[section] = settings[section] | {name: int(value)} if name else value
     assert make_forecast(models, int(0.75 * needed), **settings).fits
     require_memory(make_forecast(models, int(0.75 * needed), method="full", check={"memory": "ignore"}))
 

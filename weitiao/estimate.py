@@ -2,7 +2,7 @@
 and the lengths of the encoded rows. Nothing here imports torch.
 
     peak = process + weights + optimiser + best copy + max(training, judging)
-    training = max(gradients carried + kept for the backward pass + workspace, all gradients)
+    training = gradients carried + 1.5 · max(kept for the backward pass + workspace, all gradients)      the half: holes on the heap
 
 Kept of one block for T tokens, Q of them queries (the last block computes only those asked for); h hidden size, n heads of size d, g heads
 of keys and values, m width of the MLP, b bytes of a number in working precision; [·] where the layer's weights or adapters learn:
@@ -27,7 +27,7 @@ from weitiao.records import SPLITS, Encoded, SplitName, Tree
 from weitiao.tasks.generation import Passages, passage_lengths
 
 Method = FullMethod | HeadMethod | LoraMethod
-PROCESS_BYTES = 560_000_000
+PROCESS_BYTES = 540_000_000
 """Python with torch, transformers, peft, scikit-learn and scipy loaded (Linux, CPU build: measured, docs/en/estimate.md)."""
 KERNEL_BYTES = 100_000_000
 """What oneDNN keeps of its compiled kernels (bfloat16 on a CPU)."""
@@ -75,7 +75,8 @@ class Demand:
 @dataclass(frozen=True, slots=True)
 class Memory:
     """Bytes at the fullest moment by what they are for; ``judging`` counts only where it takes more than training. ``mapped``: files that
-    are read as memory (what a frozen part gave for each row); the system can take these pages back."""
+    are read as memory (what a frozen part gave for each row); the system can take these pages back. ``heap``: holes between tensors on the C
+    library's heap (measured: about half of what lies there)."""
 
     process: int
     weights: int
@@ -85,12 +86,13 @@ class Memory:
     activations: int
     workspace: int
     judging: int
+    heap: int
     mapped: int
 
     @property
     def peak(self) -> int:
         """The most memory at a time."""
-        training = self.gradients + self.activations + self.workspace
+        training = self.gradients + self.activations + self.workspace + self.heap
         return self.process + self.weights + self.optimiser + self.best + max(training, self.judging) + self.mapped
 
     def as_dict(self) -> dict[str, int]:
@@ -193,6 +195,7 @@ def memory(structure: Structure, method: Method, needs: Demand, machine: Machine
         activations=min(kept, training),
         workspace=max(0, training - kept),
         judging=_judging(structure, needs, b, num_labels),
+        heap=training // 2 if machine.device == "cpu" else 0,
         mapped=_mapped(structure, method, needs, b),
     )
 
