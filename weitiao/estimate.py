@@ -74,9 +74,11 @@ class Demand:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Bytes at the fullest moment by what they are for; ``judging`` counts only where it takes more than training. ``mapped``: files that
-    are read as memory (what a frozen part gave for each row); the system can take these pages back. ``heap``: holes between tensors on the C
-    library's heap (measured: about half of what lies there)."""
+    """Bytes at the fullest moment by what they are for; ``judging`` counts only where it takes more than training.
+
+    ``heap``: holes between tensors on the C library's heap, measured as about half of what lies there. ``mapped``: a file that is read as
+    memory (what a frozen part gave for each row); the system can take its pages back.
+    """
 
     process: int
     weights: int

@@ -230,7 +230,8 @@ def forecast_text(forecast: Forecast) -> list[str]:
         (t("进程", "process"), parts.process), (t("权重", "weights"), parts.weights), (t("优化器", "optimiser"), parts.optimiser),
         (t("最好的权重", "best weights"), parts.best), (t("梯度", "gradients"), parts.gradients),
         (t("激活", "activations"), parts.activations), (t("计算时的临时量", "workspace"), parts.workspace),
-        (t("堆上的空洞", "holes on the heap"), parts.heap), (t("评测", "judging"), parts.judging), (t("映射的文件", "mapped file"), parts.mapped),
+        (t("堆上的空洞", "holes on the heap"), parts.heap), (t("评测", "judging"), parts.judging),
+        (t("映射的文件", "mapped file"), parts.mapped),
     )  # fmt: skip
     low, high, runs = forecast.seconds()
     basis = t(f"按本机先前 {runs} 次运行", f"from {runs} earlier runs here") if runs else t("按一般速度，很粗", "by usual rates, rough")
