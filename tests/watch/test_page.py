@@ -16,7 +16,7 @@ from weitiao.watch.serve import bind
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 playwright_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")]
-PATIENCE_MS = 240_000
+PATIENCE_MS = 150_000
 """A training on a busy machine."""
 
 
