@@ -150,7 +150,7 @@ class Run:
         """Take the record as it is on disk now. Raises DataError."""
         path = self.path
         try:
-            record = json.loads((path / "run.json").read_text(encoding="utf-8"))
+            record = json.loads(storage.read_text(path / "run.json"))
             if not isinstance(record, dict) or "state" not in record:
                 raise ValueError(path)
         except (OSError, ValueError, RecursionError):
@@ -164,7 +164,10 @@ class Run:
     @property
     def config(self) -> RunConfig:
         """The resolved configuration of the run."""
-        return load_config(self.path / "config.yaml")
+        path = self.path / "config.yaml"
+        if not path.is_file():
+            raise ConfigError(str(path), t("没有这个文件", "no such file"), t("给出一个运行文件夹", "give the folder of a run"))
+        return load_config(path)
 
     def _repr_html_(self) -> str:
         """In a notebook: the report, where there is one, in a frame of its own; else where the run stands."""
@@ -210,7 +213,7 @@ class Run:
     def read(self, name: str) -> dict[str, Any]:
         """One JSON file of the folder; empty if it is absent."""
         path = self.path / name
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        return json.loads(storage.read_text(path)) if path.is_file() else {}
 
     def read_lines(self, name: str) -> list[dict[str, Any]]:
         """One JSON-lines file of the folder."""

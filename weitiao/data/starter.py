@@ -9,7 +9,7 @@ from hashlib import sha256
 from itertools import chain, islice
 from pathlib import Path
 
-from weitiao.data.chats import Chat, Tags, read_chat
+from weitiao.data.chats import Chat, Question, Tags, read_chat, read_question
 from weitiao.data.columns import Columns, find_columns, parse_label, suggested, yaml_scalar
 from weitiao.data.folder import split_files
 from weitiao.data.ledger import describe_reason
@@ -21,6 +21,8 @@ from weitiao.language import Language, t, use
 from weitiao.records import SPLITS, Row, SplitName
 
 SAMPLE_ROWS = 200
+CHATS = ("generation", "qa")
+"""The tasks whose rows are chats or questions."""
 CHINESE = re.compile("[\u4e00-\u9fff]")
 SHOWN_LABELS = 20
 SHOWN_FAULTS = 3
@@ -40,6 +42,7 @@ class _Look:
     num_faults: int = 0
     no_text: int = 0
     num_turns: int = 0
+    num_unanswerable: int = 0
     duplicates: int = 0
     contradictions: int = 0
     lengths: list[int] = field(default_factory=list)
@@ -52,16 +55,20 @@ class _Look:
         return self.layout.columns
 
 
-def starter_config(path: Path, language: Language) -> str:
-    """A commented YAML config, in ``language``, for a data file or a folder with train, validation (dev, valid, val), test files.
+def starter_config(data: Path | str, language: Language, fetched: Mapping[SplitName, Path] | None = None) -> str:
+    """A commented YAML config, in ``language``, for a data file or a folder with train, validation (dev, valid, val), test files; or for a
+    data set on a hub, whose files are ``fetched``.
 
     Where column names do not settle which is which, the likeliest by content is written, marked as a guess. Raises ``DataError``.
     """
 
     def write() -> str:
         use(language)
+        path = Path(data)
         files: Mapping[SplitName, Sequence[Path]] = split_files(path) if path.is_dir() else {"train": (path,)}
-        return _config(path, files, _look(files["train"][0]))
+        if fetched:
+            files = {split: (file,) for split, file in fetched.items()}
+        return _config(str(data), files, _look(files["train"][0]), whole=bool(fetched))
 
     return copy_context().run(write)
 
@@ -121,7 +128,7 @@ def _count(look: _Look, rows: Iterator[Row | BadRow]) -> None:
             continue
         text = _document(look, row)
         if not text.strip():
-            look.no_text += look.layout.task != "generation"
+            look.no_text += look.layout.task not in CHATS
             continue
         label = parse_label(row.values.get(look.columns.label)) if look.columns.label is not None else None
         look.lengths.append(len(text))
@@ -135,9 +142,16 @@ def _count(look: _Look, rows: Iterator[Row | BadRow]) -> None:
 
 def _document(look: _Look, row: Row) -> str:
     """The text of a row, or all that its chat says; empty where there is none."""
-    if look.layout.task != "generation":
+    if look.layout.task not in CHATS:
         value = row.values.get(look.columns.text or "")
         return "" if value is None else str(value)
+    if look.layout.task == "qa":
+        question = read_question(row.values, look.layout.shape, look.columns)
+        if isinstance(question, Question):
+            look.num_unanswerable += not question.answers
+            return f"{question.passage}\n{question.question}"
+        look.unusable[question] += 1
+        return ""
     chat = read_chat(row.values, look.layout.shape, look.columns, Tags())
     if isinstance(chat, Chat):
         look.num_turns += sum(turn.role == "assistant" for turn in chat.turns)
@@ -146,11 +160,10 @@ def _document(look: _Look, row: Row) -> str:
     return ""
 
 
-def _config(path: Path, files: Mapping[SplitName, Sequence[Path]], look: _Look) -> str:
-    sharded = any(len(shards) > 1 for shards in files.values())
-    given = (
-        [f"  train: {yaml_scalar(str(path))}"] if sharded else [f"  {split}: {yaml_scalar(str(one))}" for split, (one, *_) in files.items()]
-    )
+def _config(name: str, files: Mapping[SplitName, Sequence[Path]], look: _Look, whole: bool) -> str:
+    """``whole``: one name stands for all files."""
+    whole = whole or any(len(shards) > 1 for shards in files.values())
+    given = [f"  train: {yaml_scalar(name)}"] if whole else [f"  {split}: {yaml_scalar(str(one))}" for split, (one, *_) in files.items()]
     absent = [split for split in SPLITS if split not in files]
     columns = look.columns.as_dict()
     pairs = ", ".join(f"{use_as}: {yaml_scalar(name)}" for use_as, name in columns.items() if name is not None)
@@ -164,7 +177,7 @@ def _config(path: Path, files: Mapping[SplitName, Sequence[Path]], look: _Look) 
     objective = "pretrain" if is_text else "dpo" if is_preference else "sft"
     limit = t("每行最多的 token 数；只截短正文，逐行记账", "most tokens per row; only the document is shortened, on record")
     lines = [
-        *(f"# {line}".rstrip() for line in _findings(files["train"][0], look)),
+        *(f"# {line}".rstrip() for line in _findings(name if whole else str(files["train"][0]), files["train"][0], look)),
         "",
         t(
             "model: builtin  # 或 Qwen/Qwen2-0.5B-Instruct 这样的名字，或本地文件夹",
@@ -174,7 +187,7 @@ def _config(path: Path, files: Mapping[SplitName, Sequence[Path]], look: _Look) 
         *(_listed_labels(look) if look.layout.task == "classification" else []),
         "data:",
         *given,
-        *([f"  shape: {look.layout.shape}"] if look.layout.task == "generation" else []),
+        *([f"  shape: {look.layout.shape}"] if look.layout.task in CHATS else []),
         f"  columns: {{{pairs}}}{check}",
         *shares,
         *([] if is_text else [f"  max_tokens: 512  # {limit}", "  shorten: tail  # head | tail | middle | none"]),
@@ -197,7 +210,12 @@ def _task_line(look: _Look) -> str:
             return "task: {kind: preference}  # " + t("generation：只用 chosen 训练", "generation: trains on chosen alone")
         turns = t("train_on: all | last，训练助手的哪几轮", "train_on: all | last, which turns of the assistant are trained")
         return f"task: {{kind: generation, train_on: all}}  # {turns}"
-    return f"task: {{kind: {look.layout.task}{'' if look.chinese or look.layout.task == 'text' else ', language: en'}}}"
+    language = "" if look.chinese or look.layout.task == "text" else ", language: en"
+    if look.layout.task == "qa":
+        word = t("没有答案时这样回答", "the reply where there is no answer")
+        abstain = f", unanswerable: {'无法回答' if look.chinese else 'unanswerable'}}}  # {word}" if look.num_unanswerable else "}"
+        return f"task: {{kind: qa{language}{abstain}"
+    return f"task: {{kind: {look.layout.task}{language}}}"
 
 
 def _listed_labels(look: _Look) -> list[str]:
@@ -210,10 +228,10 @@ def _listed_labels(look: _Look) -> list[str]:
     return [remark, f"  # task: {{kind: classification, labels: [{listed}]}}"]
 
 
-def _findings(path: Path, look: _Look) -> list[str]:
+def _findings(name: str, path: Path, look: _Look) -> list[str]:
     """The comment lines on what was found."""
     lines = [
-        t(f"由 weitiao init 根据 {_short(str(path))} 写成", f"written by weitiao init from {_short(str(path))}"),
+        t(f"由 weitiao init 根据 {_short(name)} 写成", f"written by weitiao init from {_short(name)}"),
         _size(path, look),
         t("列：", "columns: ") + ", ".join(map(_short, look.names)),
     ]
@@ -239,6 +257,11 @@ def _size(path: Path, look: _Look) -> str:
     rows = t(f"{look.rows} 行", f"{look.rows} rows")
     if data_format(path) in TEXT_FORMATS:
         rows = t(f"编码 {detect_encoding(path)}，", f"encoding {detect_encoding(path)}, ") + rows
+    if look.layout.task == "qa":
+        return rows + t(
+            f"，形状 {look.layout.shape}，其中没有答案的 {look.num_unanswerable} 行",
+            f", shape {look.layout.shape}, {look.num_unanswerable} of them without an answer",
+        )
     if look.layout.task != "generation":
         return rows
     turns = t(

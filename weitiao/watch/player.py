@@ -5,6 +5,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ def base_of(tuned: Tuned) -> Tuned:
     device = choose_device(settings)
     model = load_causal(folder, device, choose_precision(settings, device))
     encoder = ChatEncoder(load_tokenizer(folder), str(folder.path))
-    return Tuned(tuned.run, tuned.config, model, encoder, tuned.task, tuned.max_tokens, tuned.columns)
+    return replace(tuned, model=model, encoder=encoder)
 
 
 def answer(models: dict[str, Tuned], text: str) -> dict[str, Any]:
