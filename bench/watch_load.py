@@ -78,8 +78,8 @@ def main() -> None:
         for _ in range(polls):
             client.post("/api/poll", json={"curves": one})
         each = (time.process_time() - begin) / polls
-        print(f"a poll with nothing new: processor {1000 * each:.2f} ms (client included); {PAGES} pages every {SECONDS_BETWEEN_POLLS:.0f} s "
-              f"take {100 * each * PAGES / SECONDS_BETWEEN_POLLS:.1f} % of one core")  # fmt: skip
+        share = 100 * each * PAGES / SECONDS_BETWEEN_POLLS
+        print(f"a poll with nothing new: processor {1000 * each:.2f} ms (client included); {PAGES} pages take {share:.1f} % of one core")
 
 
 if __name__ == "__main__":
