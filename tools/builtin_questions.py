@@ -1,15 +1,14 @@
-"""The built-in questions and extractions: made by rule from the paragraphs of the built-in data set, so that `qa` and `generation` have real
-text to try.
+"""The built-in questions and extractions, made by rule from the paragraphs of the built-in data set: real text for `qa` and `generation`.
 
     python tools/builtin_questions.py          writes weitiao/builtin/questions.jsonl and weitiao/builtin/extraction.jsonl
 
-Questions. A paragraph that says "要 PURPOSE，… VERB「NAME」" (VERB: 选择 单击 点击 打开 使用 按) gives the question "要 PURPOSE，应该 VERB 什么？" on
-itself as the passage, with NAME as its answer. Any other paragraph with two to four different names in 「」 gives a gap to fill: the sentence
-of its first name, with ____ in its place. Each fourth question of a split also stands a second time on the passage of the next question of
-that split that does not hold the answer: it has none there.
+Questions. A paragraph that says "要 PURPOSE，… VERB「NAME」" (VERB: 选择 单击 点击 打开 使用 按) gives the question "要 PURPOSE，应该 VERB
+什么？" on itself as the passage, with NAME as its answer. Any other paragraph with two to four different names in 「」 gives a gap to fill:
+the sentence of its first name, with ____ in its place. Each fourth question of a split also stands a second time on the passage of the next
+question of that split that does not hold the answer: it has none there.
 
-Extractions. A paragraph with a menu path in 「」 (a name with " - " in it), or with two to four names, gives them as JSON: a menu path becomes
-the list of its parts under "menus"; the others stand under "names", each once, in the order of the text.
+Extractions. A paragraph with a menu path in 「」 (a name with " - " in it), or with two to four names, gives them as JSON: a menu path
+becomes the list of its parts under "menus"; the others stand under "names", each once, in the order of the text.
 
 Splits are those of the paragraphs, which are by help page.
 """

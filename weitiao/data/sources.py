@@ -34,7 +34,8 @@ class Source:
 
 
 def find_sources(data: DataConfig, task: str = "") -> list[Source]:
-    """The files to read, those of the training first; ``task`` decides what `builtin` is. A file that the config names wins over the same split's in a folder.
+    """The files to read, those of the training first; ``task`` decides what `builtin` is. A file that the config names wins over the same
+    split's in a folder.
 
     Raises ``DataError``: a folder without a training file or with two of one split, an entry that cannot be read here.
     """
