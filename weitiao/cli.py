@@ -89,6 +89,20 @@ COMMANDS = (
         ),
     ),
     (
+        choose.auto,
+        t(
+            "一条命令走完全程：看数据、检查、选方法、搜索、评测，在时间预算之内，每个选择都写下理由。",
+            "The whole way in one command, inside a time budget: data, audit, method, search, test; every choice with its reason.",
+        ),
+    ),
+    (
+        choose.tune,
+        t(
+            "搜索设置：在验证集上挑，测试集只量一次；可中断、可多个进程一起搜。",
+            "Search for settings: chosen on the validation rows, the test rows judge once; resumes, several processes may join.",
+        ),
+    ),
+    (
         choose.baselines,
         t(
             "不训练，评测简单方法和基础模型（零样本、少样本）。",

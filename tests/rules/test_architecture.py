@@ -22,7 +22,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("config_io", "config_base", "storage", "usage", "progress", "terminal", "interrupts", "hub.names"),
     ("own_code", "config_decoding", "config_rewards"),
     ("config_data", "config_tasks", "config_methods", "config_objectives", "config_training", "config_monitor"),
-    ("config",),
+    ("config", "config_tune"),
     ("data.template", "data.template_worker", "model.limits"),
     ("cost", "optim", "run", "data.layout"),
     ("monitor",),
