@@ -23,7 +23,7 @@ from weitiao.language import current, t
 from weitiao.model import checkpoint
 from weitiao.model.heads import has_score_head, is_tied
 from weitiao.monitor.start import Monitors
-from weitiao.progress import Reporter
+from weitiao.progress import Reporter, in_notebook
 from weitiao.report.build import build_report
 from weitiao.report.card import build_model_card
 from weitiao.resume import check_existing, identity, open_run, save_point, without_report
@@ -44,7 +44,7 @@ def finetune(config: RunConfig, reporter: Reporter | None = None, *, fresh: bool
     Raises UserError when the input is wrong (before a folder is made, or with the folder marked failed), RunError when the run fails, and
     KeyboardInterrupt after marking the run interrupted.
     """
-    reporter = reporter or Reporter(quiet=True)
+    reporter = reporter or Reporter(quiet=not in_notebook())
     if not fresh:
         if (run := without_report(config)) is not None:
             complete(run.locked()).unlock()
