@@ -23,7 +23,7 @@ from weitiao.decide import members
 from weitiao.decide.advice import both, recommend
 from weitiao.decide.compare import title_of
 from weitiao.decide.table import Entry, build_table, opponent_entries, run_entry
-from weitiao.decide.tune import Search, search
+from weitiao.decide.tune import Search, best_so_far, search
 from weitiao.demo import demo_config
 from weitiao.errors import DataError
 from weitiao.language import Language, current, t
@@ -305,22 +305,6 @@ def best_value(hunt: Search) -> float | None:
     """The best value so far, on all rows where there is one."""
     found = best_so_far([hunt])
     return None if found is None else found[1]
-
-
-def best_so_far(hunts: list[Search]) -> tuple[Path, float] | None:
-    """The best run with a result: those on all rows go before those on a fraction."""
-    found: list[tuple[bool, float, Path, float]] = []
-    for hunt in hunts:
-        sign = 1 if hunt.direction == "maximize" else -1
-        for trial in hunt.study.trials:
-            if "run" in trial.user_attrs:
-                rungs = sorted(name for name in trial.user_attrs if name.startswith("rung"))
-                value = float(trial.user_attrs[rungs[-1]])
-                found.append((trial.state.name == "COMPLETE", sign * value, Path(trial.user_attrs["run"]), value))
-    if not found:
-        return None
-    _, _, path, value = max(found, key=lambda one: one[:2])
-    return path, value
 
 
 def remember(work: Auto, hunts: list[Search]) -> None:
