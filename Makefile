@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 CORPUS := build/builtin/corpus/train.jsonl
 
-.PHONY: lock audit-packages help demo demo-methods test unit lint types fuzz faults audit-recall builtin-base builtin-check screenshots clean
+.PHONY: lock audit-packages help demo demo-methods test unit lint types fuzz faults audit-recall builtin-base builtin-check screenshots clean estimate fuzz-guided
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 20
 
@@ -50,6 +50,13 @@ lock: $(TOOLS)/.ready  ## write requirements-dev.lock anew: every package of dev
 
 audit-packages: $(TOOLS)/.ready  ## ask the vulnerability service about every package of the lock (needs a network that reaches it)
 	$(TOOLS)/bin/pip-audit -r requirements-dev.lock --disable-pip --require-hashes --strict
+fuzz-guided: $(STAMP)  ## the readers against a coverage-guided fuzzer (MINUTES=120; installs atheris, for Linux)
+	$(BIN)/python -m pip install -q --disable-pip-version-check atheris
+	$(BIN)/python tests/fuzz/guided.py -max_total_time=$$(( $(MINUTES) * 60 )) -timeout=10 -rss_limit_mb=4096
+
+REAL ?=
+estimate: $(STAMP)  ## predicted against measured peak memory of twelve combinations (REAL=folder of Qwen2-0.5B for the last one)
+	$(BIN)/python bench/estimate.py --out bench/results/estimate-cpu.json $(if $(REAL),--real $(REAL))
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
