@@ -118,8 +118,8 @@ def log_step(run: Run, work: Workshop, step: Step, clock: Clock, best: Best, bar
     bar.advance(1, "  ".join(shown))
     if (left := work.pace.left(clock.tokens, clock.seconds)) is not None:
         run.update(estimate=run.record["estimate"] | {"seconds_left_after_first_steps": left})
-        shown = human_seconds(left)
-        work.reporter.say(t(f"按前几步，还要约 {shown}（含评测）", f"by the first steps about {shown} left, judging included"))
+        wait = human_seconds(left)
+        work.reporter.say(t(f"按前几步，还要约 {wait}（含评测）", f"by the first steps about {wait} left, judging included"))
 
 
 def note_peak(work: Workshop) -> None:
