@@ -91,6 +91,8 @@ class _Heard(Reporter):
     def say(self, text: str) -> None:
         self.said.append(text)
 
+    warn = say
+
 
 @pytest.mark.parametrize("after", [1, 2, 5, 9, 10])
 def test_the_result_is_that_of_an_uninterrupted_run(config, monkeypatch, after):
@@ -304,6 +306,15 @@ def test_two_processes_do_not_share_a_folder(config, monkeypatch):
         holder.kill()
         holder.wait()
     assert finetune(config).record["state"] == "finished"  # one that died holds nothing
+
+
+def test_files_named_from_the_working_folder_are_the_same_files_in_full(config, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    run = cut_short(config.model_copy(update={"runs": "runs", "data": config.data.model_copy(update={"train": "data.csv"})}), monkeypatch)
+    monkeypatch.chdir("/")
+    done = finetune(config_to_train(None, [], tmp_path / run))
+    assert [entry["changes"] for entry in done.record["resumed"]] == [{}]
+    assert done.record["state"] == "finished"
 
 
 def test_the_command_line_goes_on_with_a_folder(config, monkeypatch):

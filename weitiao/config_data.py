@@ -65,7 +65,8 @@ class DataConfig(Part):
 
     train: Name = "builtin"
     """A data file; a folder with files named train, validation (dev, valid, val) and test; an entry `…/dataset_info.json#name` of
-    LLaMA-Factory; `builtin` (the topics of LibreOffice's Chinese help, with its own splits); or a data set on a hub, `ms://owner/name` or
+    LLaMA-Factory; `builtin` (paragraphs of LibreOffice's Chinese help with their topics, questions on them for qa, names in them as
+    JSON for generation, with their own splits); or a data set on a hub, `ms://owner/name` or
     `hf://owner/name`, with `/FILE` behind it where the files' names do not tell the splits. Only files are fetched, no script is run."""
     validation: Name | None = None
     """A file; absent: split off from `train` by `validation_share`."""

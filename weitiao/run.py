@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime, timezone
 from functools import cached_property
+from html import escape
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from weitiao import __version__, storage
 from weitiao.config import RunConfig, load_config
 from weitiao.errors import ConfigError, DataError, UsageError
 from weitiao.language import system_cause, t
+from weitiao.masking import masked_values
 from weitiao.storage import append_json_line, exists, write_json, write_json_lines, write_text
 
 SCHEMA = 1
@@ -168,10 +170,18 @@ class Run:
             raise ConfigError(str(path), t("没有这个文件", "no such file"), t("给出一个运行文件夹", "give the folder of a run"))
         return load_config(path)
 
+    def _repr_html_(self) -> str:
+        """In a notebook: the report, where there is one, in a frame of its own; else where the run stands."""
+        report = self.path / "report.html"
+        if not report.is_file():
+            return f"<p>{escape(str(self.path))}: {escape(str(self.record['state']))}</p>"
+        page = escape(report.read_text(encoding="utf-8"))
+        return f'<iframe sandbox srcdoc="{page}" style="width:100%;height:42em;border:1px solid #ccc"></iframe>'
+
     def update(self, **changes: Any) -> None:
         """Change the record and write it."""
         self.record.update(changes)
-        write_json(self.path / "run.json", self.record)
+        write_json(self.path / "run.json", masked_values(self.record))
 
     def timed(self, phase: str) -> None:
         """Book the time since the last call (or the start) under ``seconds.<phase>``."""

@@ -58,7 +58,7 @@ def train_model(run: Run, work: Workshop, model: nn.Module, saves: Saves, start:
         for step in steps:
             done = step.number
             clock.add(step)
-            log_step(run, work, step, clock, bar)
+            log_step(run, work, step, clock, best, bar)
             clock.pause()
             better = False
             if done % every == 0 or done == plan.num_steps:
@@ -106,12 +106,16 @@ def keep_frozen_part(run: Run, work: Workshop, model: nn.Module, plan: Plan | Ro
         keep_frozen_states(model, rows, run.path, work.config.train.micro_batch_tokens, bar.advance)
 
 
-def log_step(run: Run, work: Workshop, step: Step, clock: Clock, bar: Bar) -> None:
+def log_step(run: Run, work: Workshop, step: Step, clock: Clock, best: Best, bar: Bar) -> None:
     """A step's line in metrics.jsonl and on the progress bar."""
     rate, memory = clock.rate, cost.memory_bytes(work.device)
     run.log(**log_line(step, clock, rate, memory))
-    speed = t(f"损失 {step.loss:.3f}  {rate:,.0f} 词元/秒", f"loss {step.loss:.3f}  {rate:,.0f} tokens/s")
-    bar.advance(1, f"{speed}  {human_bytes(memory)}")
+    shown = [t("损失", "loss") + f" {step.loss:.3f}", t("学习率", "lr") + f" {step.learning_rate:.1e}"]
+    shown += [f"{rate:,.0f} " + t("词元/秒", "tokens/s"), human_bytes(memory)]
+    if best.value is not None:
+        last = "" if best.last is None else f" {best.last:.3f}"
+        shown.append(t(f"验证 {best.metric}{last}（最好 {best.value:.3f}）", f"validation {best.metric}{last} (best {best.value:.3f})"))
+    bar.advance(1, "  ".join(shown))
     if (left := work.pace.left(clock.tokens, clock.seconds)) is not None:
         run.update(estimate=run.record["estimate"] | {"seconds_left_after_first_steps": left})
         shown = human_seconds(left)
