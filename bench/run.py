@@ -55,16 +55,21 @@ ROWS = {
         "sft-full", {"trl-full": "trl", "trl-full-best": "trl"}, {"trl-full": 5, "trl-full-best": 2.5},
     ),
     "lora-reviews": Row(
-        "LoRA r8, 0.5B, 16 short Chinese reviews",
-        lambda a: _sft(cases.reviews(a.model, Path(a.reviews), 16), 4),
+        "LoRA r8, 0.5B, 8 short Chinese reviews",
+        lambda a: _sft(cases.reviews(a.model, Path(a.reviews), 8), 4),
         "sft-lora", {"trainer-lora": "trl", "trl-lora": "trl", "trl-lora-best": "trl"}, {"trainer-lora": 5.2, "trl-lora": 8},
     ),
     "lora-500": Row(
-        "LoRA r8, 0.5B, 4 rows of 512 tokens with nothing in common, answers of 3",
-        lambda a: _sft(cases.long_rows(a.model, 4, 3, 512, 512, equal=True), 4),
+        "LoRA r8, 0.5B, 2 prompts of ~500 tokens with nothing in common, answers of 3",
+        lambda a: _sft(cases.long_rows(a.model, 2, 3, 500, 1000), 2),
         "sft-lora", {"trainer-lora": "trl", "trl-lora": "trl"}, {"trainer-lora": 5},
     ),
-    "packed-2k": Row(
+    "lora-memory": Row(
+        "LoRA r8, 0.5B, 4 rows of 512 tokens with nothing in common, answers of 3: most memory",
+        lambda a: _sft(cases.long_rows(a.model, 4, 3, 512, 512, equal=True), 4),
+        "sft-lora", {"trl-lora": "trl", "trl-lora-best": "trl"}, {},
+    ),
+    "packed-1k": Row(
         "pre-training, built-in shape, 4 packed rows of 1,024 tokens, every token trained",
         lambda _: _sft(cases.long_rows("builtin", 4, 0, 1024, 1024, equal=True), 4),
         "sft-full", {"trl-full-best": "trl"}, {"trl-full-best": 1.2},
