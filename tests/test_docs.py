@@ -85,7 +85,7 @@ def keys(model: type[BaseModel], path: str = "") -> Iterator[tuple[str, object]]
         for part in parts:
             yield from keys(part, f"{path}{name}.")
         if not parts and name != "kind":
-            yield f"{path}{name}", field.default
+            yield f"{path}{name}", None if field.is_required() else field.default
         elif not parts and path:
             yield f"{path}{name}", None
 

@@ -47,7 +47,9 @@ def test_a_run_on_chats(tmp_path: Path, tiny_model: Path, chats: Path, method: s
         assert "generation (chats)" in (run.path / "report.html").read_text(encoding="utf-8")
     finally:
         use(None)
-    assert "writing answers comes later" in refused("predict", str(run.path), "你好 ")
+    answer = command("predict", str(run.path), "你好 ", "--json")
+    assert answer.code == 0, answer.err
+    assert answer.json["text"] == "你好 "
 
 
 def test_check_and_init_of_chats(tmp_path: Path, tiny_model: Path, chats: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """Model folders: what is accepted, and that everything else is refused before it is run, with a reason."""
 
 import json
+import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -64,6 +65,12 @@ def truncated(folder: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
 
 
+def hollow_template(folder: Path) -> None:
+    path = folder / "chat_template.jinja"
+    path.write_bytes(b"")
+    os.truncate(path, 40_000_000_000)
+
+
 def entry(**changes: object) -> bytes:
     return json.dumps({"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]} | changes}).encode()
 
@@ -96,6 +103,16 @@ SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
     "config is no text": (lambda f: (f / "config.json").write_bytes(b"\xff\xfe\x00"), "config.json"),
     "config says nothing": (lambda f: (f / "config.json").write_text("{}"), "architectures"),
     "another kind of model": (lambda f: change_json(f / "config.json", architectures=["BertModel"]), "BertModel"),
+    "a pipe for a config": (lambda f: [(f / "config.json").unlink(), os.mkfifo(f / "config.json")], "config.json"),
+    "a pipe beside": (lambda f: os.mkfifo(f / "notes"), "notes"),
+    "a config of 40 GB": (lambda f: os.truncate(f / "config.json", 40_000_000_000), "40,000,000,000"),
+    "a template of 40 GB": (hollow_template, "chat_template.jinja"),
+    "10⁹ layers": (lambda f: change_json(f / "config.json", num_hidden_layers=10**9), "num_hidden_layers"),
+    "NaN layers": (lambda f: change_json(f / "config.json", num_hidden_layers=float("nan")), "num_hidden_layers"),
+    "100,001 tensors": (
+        with_header(json.dumps({f"{i}": {"shape": [0], "data_offsets": [0, 0]} for i in range(100_001)}).encode()),
+        "model.safetensors",
+    ),
     "a wrong type": (lambda f: change_json(f / "config.json", architectures={"a": 1}), "architectures"),
 }
 

@@ -7,6 +7,7 @@ from weitiao.audit.findings import noun
 from weitiao.config import RunConfig
 from weitiao.data.ledger import describe_reason
 from weitiao.data.render import ChatEncoder
+from weitiao.evaluate.written import Marker
 from weitiao.hub.resolve import localise
 from weitiao.language import t
 from weitiao.model.load import find_model
@@ -28,6 +29,7 @@ def check_run(config: RunConfig, reporter: Reporter | None = None) -> dict[str, 
     folder = find_model(config.model)
     encoder = ChatEncoder(PlainTokenizer(folder), str(folder.path))
     prepared = prepare(config, encoder, folder.config, reporter)
+    Marker.of(config).try_own([passage.example for passage in prepared.passages.get("test", [])[:2]])
     found = audit(prepared, encoder)
     dataset, ledger = prepared.dataset, prepared.dataset.ledger.as_dict()
     example = prepared.first_example

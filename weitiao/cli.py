@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from weitiao import __version__
-from weitiao.commands import answers, choose, data, runs
+from weitiao.commands import answers, choose, data, runs, watch
 from weitiao.commands.options import language_first
 from weitiao.errors import UserError, WeitiaoError
 from weitiao.interrupts import Interrupts
@@ -89,6 +89,20 @@ COMMANDS = (
         ),
     ),
     (
+        choose.auto,
+        t(
+            "一条命令走完全程：看数据、检查、选方法、搜索、评测，在时间预算之内，每个选择都写下理由。",
+            "The whole way in one command, inside a time budget: data, audit, method, search, test; every choice with its reason.",
+        ),
+    ),
+    (
+        choose.tune,
+        t(
+            "搜索设置：在验证集上挑，测试集只量一次；可中断、可多个进程一起搜。",
+            "Search for settings: chosen on the validation rows, the test rows judge once; resumes, several processes may join.",
+        ),
+    ),
+    (
         choose.baselines,
         t(
             "不训练，评测简单方法和基础模型（零样本、少样本）。",
@@ -96,6 +110,13 @@ COMMANDS = (
         ),
     ),
     (choose.probe, t("测量一次训练让基础模型忘掉了多少。", "Measure how much a training made the base model forget.")),
+    (
+        watch.watch,
+        t(
+            "在浏览器里看着训练：曲线、结果、预测，启动和停止。",
+            "Watch the training in a browser: curves, results, predictions; start and stop runs.",
+        ),
+    ),
     (runs.runs, t("列出运行：状态、得分、用时。", "List runs: state, score, time.")),
     (runs.report, t("重新生成一次运行的报告。", "Make the report of a run again.")),
     (

@@ -14,8 +14,9 @@ from weitiao.config_data import CheckConfig, DataConfig, ModelConfig
 from weitiao.config_io import check_tree, dump_yaml, parse_yaml, read_tree
 from weitiao.config_methods import HeadMethod, LoraMethod, MethodConfig
 from weitiao.config_monitor import MonitorConfig
-from weitiao.config_objectives import ObjectiveConfig, SftObjective
-from weitiao.config_tasks import ClassificationTask, TaskConfig
+from weitiao.config_objectives import GrpoObjective, ObjectiveConfig, SftObjective
+from weitiao.config_rewards import ModelReward
+from weitiao.config_tasks import ClassificationTask, GenerationTask, TaskConfig
 from weitiao.config_training import EvaluateConfig, OptimConfig, ReportConfig, TrainConfig
 from weitiao.hub.names import is_prefixed, model_name
 from weitiao.language import t
@@ -42,8 +43,9 @@ def _kind_or_tree(default: str) -> BeforeValidator:
 
 
 OBJECTIVES = {
-    "classification": ("sft",),
-    "generation": ("sft",),
+    "classification": ("sft", "grpo"),
+    "qa": ("sft",),
+    "generation": ("sft", "grpo"),
     "text": ("pretrain",),
     "preference": ("dpo", "orpo", "simpo", "reward"),
 }
@@ -96,15 +98,24 @@ class RunConfig(Part):
                     "use one of data.balance and train.class_weights: together they would correct twice",
                 )
             )
-        judged_by = {"classification": ("accuracy", "macro_f1", "loss"), "preference": ("accuracy", "loss")}.get(self.task.kind, ("loss",))
-        if self.train.best_by is not None and self.train.best_by not in judged_by:
-            kind, known = self.task.kind, ", ".join(judged_by)
-            raise ValueError(t(f"{kind} 任务的 train.best_by 只能是 {known}", f"for the {kind} task train.best_by can only be {known}"))
-        if self.method.kind == "head" and self.task.kind in ("generation", "preference") and self.objective.kind != "reward":
-            what = self.objective.kind if self.task.kind == "preference" else self.task.kind
-            raise ValueError(t(f"{what} 用 lora 或 full", f"{what} takes lora or full"))
+        self._check_objective()
         self._check_columns()
+        self._check_answers()
         return self
+
+    def _check_objective(self) -> None:
+        """What the objective wants of the other parts."""
+        task, objective = self.task.kind, self.objective.kind
+        judged_by = {"classification": ("accuracy", "macro_f1", "loss"), "preference": ("accuracy", "loss")}.get(task, ("loss",))
+        judged_by = ("reward",) if objective == "grpo" else judged_by
+        if self.train.best_by is not None and self.train.best_by not in judged_by:
+            what, known = "grpo" if objective == "grpo" else task, ", ".join(judged_by)
+            raise ValueError(t(f"{what} 的 train.best_by 只能是 {known}", f"for {what} train.best_by can only be {known}"))
+        if self.method.kind == "head" and (objective == "grpo" or (task in ("qa", "generation", "preference") and objective != "reward")):
+            kind = str(task if objective == "sft" else objective)
+            raise ValueError(t(f"{kind} 用 lora 或 full", f"{kind} takes lora or full"))
+        if objective == "grpo" and (self.data.balance, self.train.class_weights) != ("none", "none"):
+            raise ValueError(t("grpo 用不到 data.balance 和 train.class_weights", "grpo does not use data.balance and train.class_weights"))
 
     def _check_columns(self) -> None:
         """No column without effect: those of texts are for texts, those of chats for chats."""
@@ -117,14 +128,28 @@ class RunConfig(Part):
             listed, kind = ", ".join(sorted(wrong)), self.task.kind
             raise ValueError(t(f"{kind} 任务用不到 data 里的 {listed}", f"the {kind} task does not use these settings of data: {listed}"))
 
+    def _check_answers(self) -> None:
+        """No setting of written answers without effect."""
+        names = {"answers", "decoding", "metrics"}
+        own, usual = self.evaluate.model_dump(include=names), EvaluateConfig().model_dump(include=names)
+        changed = ", ".join(name for name in own if own[name] != usual[name])
+        if changed and self.task.kind not in ("qa", "generation"):
+            kind = self.task.kind
+            raise ValueError(
+                t(f"{kind} 任务用不到 evaluate 里的 {changed}", f"the {kind} task does not use these settings of evaluate: {changed}")
+            )
+
     @property
     def learning_rate(self) -> float:
-        """The highest learning rate, the method's default if none is given."""
-        return self.optim.learning_rate or {"full": 5e-5, "head": 2e-3, "lora": 5e-4}[self.method.kind]
+        """The highest learning rate; if none is given the method's, a tenth of it where answers are only made more or less probable."""
+        own = {"full": 5e-5, "head": 2e-3, "lora": 5e-4}[self.method.kind]
+        return self.optim.learning_rate or (own / 10 if self.objective.kind in ("dpo", "orpo", "simpo", "grpo") else own)
 
     @property
     def best_by(self) -> str:
         """The validation metric that decides which weights are kept."""
+        if self.objective.kind == "grpo":
+            return "reward"
         return self.train.best_by or ("macro_f1" if self.task.kind == "classification" else "loss")
 
     def with_absolute_paths(self) -> "RunConfig":
@@ -136,11 +161,19 @@ class RunConfig(Part):
         }
         named = self.model.path == "builtin" or model_name(self.model.path) is not None
         model = {} if named else {"path": str(Path(self.model.path).absolute())}
-        changes = {
+        changes: dict[str, Any] = {
             "runs": str(Path(self.runs).absolute()),
             "data": self.data.model_copy(update=data),
             "model": self.model.model_copy(update=model),
         }
+        if isinstance(self.task, GenerationTask) and self.task.json_schema is not None:
+            changes["task"] = self.task.model_copy(update={"json_schema": str(Path(self.task.json_schema).absolute())})
+        if isinstance(self.objective, GrpoObjective):
+            rewards = tuple(
+                one.model_copy(update={"run": str(Path(one.run).absolute())}) if isinstance(one, ModelReward) else one
+                for one in self.objective.rewards
+            )
+            changes["objective"] = self.objective.model_copy(update={"rewards": rewards})
         return self.model_copy(update=changes)
 
     def as_yaml(self) -> str:

@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from weitiao.config_base import Number, Part
+from weitiao.config_base import Number, Part, Whole
+from weitiao.config_rewards import AnyReward, ScoreReward
 from weitiao.language import t
 
 
@@ -71,6 +72,34 @@ class RewardObjective(Part):
     kind: Literal["reward"] = "reward"
 
 
+class GrpoObjective(Part):
+    """Reinforcement: answers are drawn, rewarded, and made more or less probable by how much better than their group they did (Shao et al.
+    2024, arXiv:2402.03300)."""
+
+    kind: Literal["grpo"] = "grpo"
+    form: Literal["grpo", "dr_grpo", "dapo"] = "grpo"
+    """How advantages and tokens count. `grpo`: in units of the group's standard deviation, mean over an answer's tokens. `dr_grpo`: neither
+    is divided by (Liu et al. 2025, arXiv:2503.20783). `dapo`: all tokens of the step count alike (Yu et al. 2025, arXiv:2503.14476)."""
+    rewards: Annotated[tuple[AnyReward, ...], Field(min_length=1)] = (ScoreReward(),)
+    """What an answer is worth: the sum of these, each times its weight."""
+    group: Annotated[Whole, Field(ge=2)] = 8
+    """Answers drawn to each prompt. A step takes `train.batch_rows` prompts."""
+    answer_tokens: Annotated[Whole, Field(ge=1)] = 64
+    """Longest answer; one that is not over by then is cut off."""
+    temperature: Annotated[Number, Field(gt=0)] = 1.0
+    """Answers are drawn from logits / temperature."""
+    updates: Annotated[Whole, Field(ge=1)] = 1
+    """Optimiser steps on each set of answers. More than 1 saves writing; then `clip_low` and `clip_high` take effect."""
+    clip_low: Annotated[Number, Field(gt=0, lt=1)] = 0.2
+    clip_high: Annotated[Number, Field(gt=0)] = 0.2
+    """Where a token's probability has already moved by these shares since it was drawn, it is pushed no further."""
+    kl_weight: Annotated[Number, Field(ge=0)] = 0.0
+    """Weight of the distance to the base model, an estimate of the KL divergence per token."""
+    overlong: Literal["keep", "leave_out"] = "keep"
+    """`leave_out`: nothing is learned from answers that were cut off."""
+
+
 ObjectiveConfig = Annotated[
-    PretrainObjective | SftObjective | DpoObjective | OrpoObjective | SimpoObjective | RewardObjective, Field(discriminator="kind")
+    PretrainObjective | SftObjective | DpoObjective | OrpoObjective | SimpoObjective | RewardObjective | GrpoObjective,
+    Field(discriminator="kind"),
 ]

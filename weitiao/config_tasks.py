@@ -38,6 +38,36 @@ class GenerationTask(Part):
     """Which of the assistant's turns are trained."""
     system: Text | None = None
     """System prompt for chats that have none; absent: none."""
+    json_schema: Name | None = None
+    """A file with the JSON Schema of the answers. Rows whose answer does not keep to it are rejected, and the share of written answers that
+    do is measured."""
+
+
+class QaTask(Part):
+    """Answer a question in few words, from a passage or from memory."""
+
+    kind: Literal["qa"] = "qa"
+    system: Text | None = None
+    """System prompt; absent: none."""
+    template: Text | None = None
+    """The user's turn, with the places {question} and {context} (empty for a row without a passage). Absent: a Chinese or English one, by
+    `language`."""
+    language: Literal["zh", "en"] = "zh"
+    """Language of the built-in template."""
+    unanswerable: Annotated[Text, Field(min_length=1)] | None = None
+    """What to answer where the passage does not hold the answer: rows whose list of answers is empty learn it, and abstaining is scored.
+    Absent: such rows are rejected."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "QaTask":
+        if self.template is not None and (self.template.count("{question}") != 1 or self.template.count("{context}") > 1):
+            raise ValueError(
+                t(
+                    "模板里必须恰好出现一次 {question}，至多一次 {context}",
+                    "the template must contain {question} exactly once, and {context} once at most",
+                )
+            )
+        return self
 
 
 class PreferenceTask(Part):
@@ -56,4 +86,4 @@ class TextTask(Part):
     """Documents are joined with the end-of-text token and cut into blocks of this many tokens."""
 
 
-TaskConfig = Annotated[ClassificationTask | GenerationTask | PreferenceTask | TextTask, Field(discriminator="kind")]
+TaskConfig = Annotated[ClassificationTask | QaTask | GenerationTask | PreferenceTask | TextTask, Field(discriminator="kind")]

@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from weitiao.config_base import Number, Part, Share, Whole
+from weitiao.config_decoding import DecodingConfig
+from weitiao.own_code import FunctionName
 
 
 class CheckpointConfig(Part):
@@ -33,8 +35,9 @@ class TrainConfig(Part):
     """Validate every so many epochs."""
     patience: Annotated[Whole, Field(ge=1)] | None = None
     """Stop after this many validations without a better result. Absent: train to the end. The best weights are kept either way."""
-    best_by: Literal["accuracy", "macro_f1", "loss"] | None = None
-    """The validation metric that decides which weights are kept. Absent: macro_f1 for classification, loss for the others."""
+    best_by: Literal["accuracy", "macro_f1", "loss", "reward"] | None = None
+    """The validation metric that decides which weights are kept. Absent: macro_f1 for classification, reward for grpo, loss for the
+    others."""
     checkpoint: CheckpointConfig = CheckpointConfig()
     class_weights: Literal["none", "balanced"] = "none"
     """`balanced`: a row counts in the loss by n / (labels · rows of its label), so that every label weighs the same (classification)."""
@@ -44,7 +47,7 @@ class OptimConfig(Part):
     """AdamW (Loshchilov & Hutter 2017, arXiv:1711.05101) with a warm-up and a schedule."""
 
     learning_rate: Annotated[Number, Field(gt=0)] | None = None
-    """Highest learning rate. Absent: by method (full 5e-5, lora 5e-4, head 2e-3)."""
+    """Highest learning rate. Absent: by method (full 5e-5, lora 5e-4, head 2e-3), a tenth of it for dpo, orpo, simpo and grpo."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     final_share: Annotated[Number, Field(ge=0, le=1)] = 0.0
     """What the learning rate falls to, as a share of the highest one (cosine, linear); reached right after the last step, so that every
@@ -70,6 +73,14 @@ class EvaluateConfig(Part):
     """Judge the result on the test rows. Off while settings are still being chosen, so that the test rows choose nothing."""
     batch_tokens: Annotated[Whole, Field(ge=1)] = 16384
     """Most tokens in one forward pass."""
+    answers: Annotated[Whole, Field(ge=0)] | None = 200
+    """Write answers to this many of the test rows, drawn by `seed` (qa, generation; writing is slow). null: to all; 0: to none, only the
+    loss is measured."""
+    decoding: DecodingConfig = DecodingConfig()
+    """How these answers are written, in `evaluate` and `predict` too."""
+    metrics: tuple[FunctionName, ...] = ()
+    """Functions of your own that score written answers, such as `my_metrics:politeness` (qa, generation): called with the prompts, the
+    answers and the good answers (a list for each row), they give a number for each row, higher being better."""
 
 
 class ReportConfig(Part):

@@ -7,7 +7,7 @@ from importlib import metadata
 from pathlib import Path
 
 from weitiao.config import RunConfig
-from weitiao.config_tasks import GenerationTask
+from weitiao.config_tasks import GenerationTask, QaTask
 from weitiao.data.cache import TokenCache, entry_key
 from weitiao.data.packed import Packed, PackedRow
 from weitiao.data.render import ChatEncoder
@@ -59,8 +59,9 @@ def _rows(
     """Encoding, row by row, when it is asked for."""
     if task is not None:
         return task.pack_prompts(encoder, examples, most_tokens, config.data)
-    if isinstance(config.task, GenerationTask):
-        return pack_chats(encoder, examples, most_tokens, config.task, config.data)
+    if isinstance(config.task, (GenerationTask, QaTask)):
+        chats = config.task if isinstance(config.task, GenerationTask) else GenerationTask(train_on="last")
+        return pack_chats(encoder, examples, most_tokens, chats, config.data)
     return pack_documents(encoder, examples)
 
 

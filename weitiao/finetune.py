@@ -11,10 +11,13 @@ from torch import nn
 
 from weitiao.audit.checks import findings_text
 from weitiao.config import RunConfig
+from weitiao.config_tasks import TextTask
 from weitiao.errors import DataError
+from weitiao.evaluate.answers import judge_written, num_steps, written_note
 from weitiao.evaluate.judge import Judgement, compare, judge_baselines, judge_labels, judge_text
 from weitiao.evaluate.pairs import judge_pairs
 from weitiao.evaluate.predict import Predictor
+from weitiao.evaluate.written import compare_written
 from weitiao.language import current, t
 from weitiao.model import checkpoint
 from weitiao.model.heads import has_score_head, is_tied
@@ -23,6 +26,7 @@ from weitiao.progress import Reporter
 from weitiao.report.build import build_report
 from weitiao.report.card import build_model_card
 from weitiao.resume import check_existing, identity, open_run, save_point, without_report
+from weitiao.rollouts import compare_rewards, judge_answers
 from weitiao.run import Run, hardware
 from weitiao.saves import Saves, clear
 from weitiao.training import train_model
@@ -143,7 +147,11 @@ def judge(run: Run, work: Workshop, model: nn.Module, when: str) -> Judgement | 
         return None
     settings, seed = work.config.evaluate, work.config.seed
     title = t("评测（训练前）", "evaluating (before)") if when == "before" else t("评测（训练后）", "evaluating (after)")
-    if work.data.task:
+    if work.rewards:
+        asked = work.asked("test")
+        with work.reporter.bar(title, len(asked)) as bar:
+            judged = judge_answers(work.writer(model), asked, work.config.task.kind, seed, bar.advance)
+    elif work.data.task:
         prompts = work.data.prompts["test"]
         with work.reporter.bar(title, len(prompts)) as bar:
             judged = judge_labels(Predictor(model, work.encoder, work.data.task, settings.batch_tokens), prompts, seed, bar.advance)
@@ -151,10 +159,15 @@ def judge(run: Run, work: Workshop, model: nn.Module, when: str) -> Judgement | 
         examples = [passage.example for passage in work.data.passages["test"]]
         with work.reporter.bar(title, len(trees)) as bar:
             judged = judge_pairs(model, examples, trees, settings.batch_tokens, seed, bar.advance)
-    else:
+    elif isinstance(work.config.task, TextTask):
         passages = work.data.passages["test"]
         with work.reporter.bar(title, sum(len(passage.blocks) for passage in passages)) as bar:
             judged = judge_text(model, work.config.task.kind, passages, settings.batch_tokens, seed, bar.advance)
+    else:
+        passages = work.data.passages["test"]
+        with work.reporter.bar(title, num_steps(work.config, passages)) as bar:
+            judged = judge_written(model, work.encoder, work.config, work.marker, passages, bar.advance)
+        work.reporter.say(written_note(judged))
     write_judgement(run, judged, when)
     return judged
 
@@ -187,7 +200,7 @@ def judge_before(run: Run, work: Workshop) -> Judgement | None:
 def judge_simple(run: Run, work: Workshop) -> dict[str, Any]:
     """The simple methods on the test split: which rows each gets right."""
     task, test = work.data.task, work.data.dataset.splits["test"]
-    if task is None or not test or not work.config.evaluate.baselines:
+    if task is None or not test or not work.config.evaluate.baselines or work.rewards:
         return {}
     work.reporter.say(t("评测基线（多数类、TF-IDF + 线性模型）", "judging the baselines (majority class, TF-IDF with a linear model)"))
     seen = [prompt.example for prompt in work.data.prompts["test"]]
@@ -200,10 +213,16 @@ def judge_simple(run: Run, work: Workshop) -> dict[str, Any]:
 
 def write_comparison(run: Run, after: Judgement | None, before: Judgement | None, baselines: dict[str, Any]) -> None:
     """After against before and against each baseline, on the same rows."""
-    if after is not None and "accuracy" in after.evaluation["metrics"]:
+    if after is None:
+        return
+    if before is not None and "reward" in after.evaluation["metrics"]:
+        run.write("evaluation/comparison.json", compare_rewards(after, before, run.config.seed))
+    if "accuracy" in after.evaluation["metrics"]:
         others = ({"before": before.correct} if before is not None else {}) | baselines
         if others:
             run.write("evaluation/comparison.json", compare(after.correct, others, run.config.seed))
+    elif before is not None and "written" in after.evaluation:
+        run.write("evaluation/comparison.json", compare_written(after.predictions, before.predictions, run.config.seed))
 
 
 def record_model(run: Run, work: Workshop, model: nn.Module) -> None:
@@ -240,6 +259,7 @@ def publish(run: Run, work: Workshop, model: nn.Module) -> None:
         "method": work.config.method.kind,
         "objective": work.config.objective.kind,
         "columns": dataclasses.asdict(work.data.dataset.columns),
+        "shape": work.data.dataset.layout.shape,
         "max_tokens": work.data.max_tokens,
         "shorten": work.config.data.shorten,
         "base_model": {key: run.record["base_model"][key] for key in ("path", "sha256")} | work.inputs.sources.get("model", {}),

@@ -8,93 +8,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
-from weitiao.config import RunConfig
-from weitiao.config_tasks import ClassificationTask, GenerationTask, PreferenceTask
-from weitiao.data.columns import Columns, find_columns, parse_candidates
+from weitiao.config_tasks import PreferenceTask, QaTask
+from weitiao.data.columns import find_columns, parse_candidates
 from weitiao.data.examples import Dataset, load_dataset, load_split
 from weitiao.data.read import BadRow, read_rows
-from weitiao.data.render import ChatEncoder
 from weitiao.errors import DataError
+from weitiao.evaluate.answers import judge_written, num_steps
 from weitiao.evaluate.judge import Judgement, judge_labels, judge_text
 from weitiao.evaluate.pairs import judge_pairs
-from weitiao.evaluate.predict import Predictor
+from weitiao.evaluate.written import Marker
 from weitiao.hub.resolve import localise_data
 from weitiao.language import t
-from weitiao.model.load import load_tokenizer
-from weitiao.model.result import load_result
-from weitiao.model.trees import base_weights, score_trees, with_reference
 from weitiao.prepare import encode_passages, encode_preferences, encode_prompts
 from weitiao.progress import Reporter
-from weitiao.records import Example, Passage, Row, Tree
+from weitiao.records import Example, Row
+from weitiao.replies import Reply, file_examples, replies, text_example
 from weitiao.run import Run
 from weitiao.tasks.classification import Classification
 from weitiao.tasks.text import encode_documents
+from weitiao.tuned import Tuned
 
-
-@dataclass(frozen=True)
-class Tuned:
-    """The model of a finished run, ready to answer."""
-
-    run: Run
-    config: RunConfig
-    model: nn.Module
-    encoder: ChatEncoder
-    task: Classification | None
-    max_tokens: int
-    columns: Columns
-    """The columns of the training file."""
-
-    @classmethod
-    def load(cls, path: Path | str) -> "Tuned":
-        """Load the result of a run folder. Raises DataError or ModelError."""
-        run = Run.open(path)
-        if not (run.path / "model").is_dir():
-            state = run.record.get("state")
-            raise DataError(
-                str(run.path),
-                t(f"还没有训练结果（state: {state}）", f"has no result yet (state: {state})"),
-                t("先把训练跑完：weitiao train", "finish the training: weitiao train"),
-            )
-        config = run.config
-        model, folder, card = load_result(run.path / "model", config.model)
-        encoder = ChatEncoder(load_tokenizer(folder), str(folder.path))
-        task = Classification(config.task, tuple(card["labels"])) if isinstance(config.task, ClassificationTask) else None
-        return cls(run, config, model, encoder, task, int(card["max_tokens"]), Columns(**card["columns"]))
-
-    def with_reference(self, trees: Sequence[Tree]) -> Sequence[Tree]:
-        """Pairs with what the base model says of them, where it is at hand: under an adapter."""
-        if self.config.method.kind != "lora" or self.config.objective.kind == "reward":
-            return trees
-        with base_weights(self.model) as base:
-            return with_reference(trees, score_trees(base, trees, self.config.evaluate.batch_tokens))
-
-    @property
-    def predictor(self) -> Predictor:
-        """Scores labels. Raises DataError for a run of another task."""
-        if isinstance(self.config.task, PreferenceTask):
-            raise DataError(
-                str(self.run.path),
-                t("这是 preference 任务的结果，没有标签可预测", "the result of a preference task, which has no labels to predict"),
-                t(
-                    "evaluate 在成对的回答上评测它；用它生成：model=这个文件夹/model",
-                    "evaluate judges it on pairs; to build on it: model=THIS_FOLDER/model",
-                ),
-            )
-        if isinstance(self.config.task, GenerationTask):
-            raise DataError(
-                str(self.run.path),
-                t("这是 generation 任务的结果；生成回答在以后的版本里", "the result of a generation task; writing answers comes later"),
-                t("用 transformers 载入 model/；损失用 evaluate", "load model/ with transformers; evaluate gives its loss"),
-            )
-        if self.task is None:
-            raise DataError(
-                str(self.run.path),
-                t("这是预训练的结果，不是分类器", "this is the result of pre-training, not a classifier"),
-                t("用它作基础模型：model=这个文件夹/model", "use it as a base model: model=THIS_FOLDER/model"),
-            )
-        return Predictor(self.model, self.encoder, self.task, self.config.evaluate.batch_tokens)
+__all__ = ["OWN_COLUMNS", "Prediction", "Tuned", "as_csv", "evaluate", "json_lines", "predict", "predict_file"]
 
 
 @dataclass(frozen=True)
@@ -108,6 +42,15 @@ class Prediction:
     probabilities: dict[str, float]
     shortened: bool
 
+    @property
+    def shown(self) -> str:
+        """For people."""
+        return f"{self.label}  {self.probability:.3f}"
+
+    def added(self) -> dict[str, Any]:
+        """What a row of a file gets."""
+        return {"prediction": self.label, "probability": self.probability, "shortened": self.shortened}
+
     def as_dict(self) -> dict[str, Any]:
         return {
             "text": self.text,
@@ -118,11 +61,27 @@ class Prediction:
         }
 
 
-def predict(run: Path | str | Tuned, texts: Sequence[str], reporter: Reporter | None = None) -> list[Prediction]:
-    """The labels of texts by the model of a run. Raises DataError for a text that is empty, cannot be encoded or does not fit."""
+def predict(
+    run: Path | str | Tuned, texts: Sequence[str], reporter: Reporter | None = None, contexts: Sequence[str] | None = None
+) -> Sequence[Prediction | Reply]:
+    """The labels of texts by the model of a run, or its written replies (qa, generation). ``contexts``: for qa, the passage that each text
+    asks about. Raises DataError for a text that is empty, cannot be encoded or does not fit."""
     tuned = run if isinstance(run, Tuned) else Tuned.load(run)
+    reporter = reporter or Reporter(quiet=True)
+    if contexts is not None and not isinstance(tuned.config.task, QaTask):
+        raise DataError("context", t("只用于 qa 任务的结果", "is for results of the qa task"), t("去掉它", "leave it out"))
+    found: Sequence[Prediction | Reply | str]
+    if tuned.writes:
+        reasons = [_unusable(text) for text in texts]
+        asked = [
+            reason or text_example(tuned, text, context)
+            for reason, text, context in zip(reasons, texts, contexts or [""] * len(texts), strict=True)
+        ]
+        found = replies(tuned, asked, reporter)
+    else:
+        found = _predictions(tuned, texts, [()] * len(texts), reporter)
     results = []
-    for i, result in enumerate(_predictions(tuned, texts, [()] * len(texts), reporter or Reporter(quiet=True))):
+    for i, result in enumerate(found):
         if isinstance(result, str):
             raise DataError(t(f"第 {i + 1} 段文本", f"text {i + 1}"), result, t("换一段文本", "give another text"))
         results.append(result)
@@ -171,19 +130,22 @@ def _unknown(task: Classification, candidates: Sequence[str]) -> str | None:
     )
 
 
-OWN_COLUMNS = ("line", "prediction", "probability", "shortened", "error")
+OWN_COLUMNS = ("line", "prediction", "probability", "shortened", "cut_off", "confidence", "error")
 """What :func:`predict_file` adds; a column of the file with such a name is kept under its name with ``_input`` behind it."""
 
 
 def predict_file(tuned: Tuned, source: Path, reporter: Reporter) -> Iterator[dict[str, Any]]:
-    """One object per row of a data file, in its order: the row's own values and, under ``prediction``, the label. A row that gets none
-    keeps its place with ``error``."""
-    column = _text_column(tuned, source)
+    """One object per row of a data file, in its order: the row's own values and, under ``prediction``, the label or the written answer. A
+    row that gets none keeps its place with ``error``."""
     rows = list(read_rows(source))
     readable = [row for row in rows if isinstance(row, Row)]
-    own = tuned.columns.candidates
-    candidates = [parse_candidates(row.values.get(own)) if own else () for row in readable]
-    answers = iter(_predictions(tuned, [row.values.get(column) for row in readable], candidates, reporter))
+    answers: Iterator[Prediction | Reply | str]
+    if tuned.writes:
+        answers = iter(replies(tuned, file_examples(tuned, source, readable), reporter))
+    else:
+        column, own = _text_column(tuned, source), tuned.columns.candidates
+        candidates = [parse_candidates(row.values.get(own)) if own else () for row in readable]
+        answers = iter(_predictions(tuned, [row.values.get(column) for row in readable], candidates, reporter))
     for row in rows:
         if isinstance(row, BadRow):
             yield {"line": row.line, "error": row.reason}
@@ -193,8 +155,7 @@ def predict_file(tuned: Tuned, source: Path, reporter: Reporter) -> Iterator[dic
         if isinstance(answer, str):
             yield {"line": row.line, **values, "error": answer}
         else:
-            added = {"prediction": answer.label, "probability": answer.probability, "shortened": answer.shortened}
-            yield {"line": row.line, **values, **added}
+            yield {"line": row.line, **values, **answer.added()}
 
 
 def _text_column(tuned: Tuned, source: Path) -> str:
@@ -232,22 +193,24 @@ def evaluate(run: Path | str | Tuned, data: Path | str | None = None, reporter: 
                 t("这次运行没有测试集", "this run has no test split"),
                 t("用 --data 给一个文件", "give a file: --data FILE"),
             )
-        dataset = Dataset({"train": [], "validation": [], "test": dataset.splits["test"]}, tuned.task, dataset.ledger, dataset.columns)
+        dataset = Dataset({"train": [], "validation": [], "test": dataset.splits["test"]}, tuned.task, dataset.ledger, dataset.layout)
     else:
         dataset = load_split(tuned.config, str(data), tuned.task)
     seed, most = tuned.config.seed, tuned.config.evaluate.batch_tokens
+    if tuned.writes:
+        marker = Marker.of(tuned.config)
+        passages = encode_passages(tuned.config, tuned.encoder, dataset, "test", tuned.max_tokens, reporter)
+        with reporter.bar(t("评测", "evaluating"), num_steps(tuned.config, passages)) as bar:
+            return judge_written(tuned.model, tuned.encoder, tuned.config, marker, passages, bar.advance)
     if isinstance(tuned.config.task, PreferenceTask):
         pairs = encode_preferences(tuned.config, tuned.encoder, dataset, "test", tuned.max_tokens)
         examples, trees = [example for example, _ in pairs], tuned.with_reference([tree for _, tree in pairs])
         with reporter.bar(t("评测", "evaluating"), len(trees)) as bar:
             return judge_pairs(tuned.model, examples, trees, most, seed, bar.advance)
     if tuned.task is None:
-        if isinstance(tuned.config.task, GenerationTask):
-            passages: Sequence[Passage] = encode_passages(tuned.config, tuned.encoder, dataset, "test", tuned.max_tokens, reporter)
-        else:
-            passages = encode_documents(tuned.encoder, dataset.splits["test"], tuned.max_tokens)
-        with reporter.bar(t("评测", "evaluating"), sum(len(passage.blocks) for passage in passages)) as bar:
-            return judge_text(tuned.model, tuned.config.task.kind, passages, most, seed, bar.advance)
+        documents = encode_documents(tuned.encoder, dataset.splits["test"], tuned.max_tokens)
+        with reporter.bar(t("评测", "evaluating"), sum(len(document.blocks) for document in documents)) as bar:
+            return judge_text(tuned.model, tuned.config.task.kind, documents, most, seed, bar.advance)
     prompts = encode_prompts(tuned.config, tuned.encoder, dataset, "test", tuned.max_tokens, reporter)
     with reporter.bar(t("评测", "evaluating"), len(prompts)) as bar:
         return judge_labels(tuned.predictor, prompts, seed, bar.advance)

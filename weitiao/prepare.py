@@ -6,13 +6,15 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
+import numpy as np
+
 from weitiao.audit.checks import run_checks
 from weitiao.audit.findings import AuditInput
 from weitiao.config import RunConfig
-from weitiao.config_tasks import GenerationTask, PreferenceTask, TextTask
+from weitiao.config_tasks import GenerationTask, PreferenceTask, QaTask, TextTask
 from weitiao.data.balance import balanced_weights, oversampled
 from weitiao.data.examples import Dataset, describe_lengths, label_counts, load_dataset
-from weitiao.data.packed import Packed, row_lengths
+from weitiao.data.packed import Packed, row_lengths, shortened
 from weitiao.data.render import ChatEncoder
 from weitiao.data.rows import example_name, example_place
 from weitiao.encode import encode
@@ -71,7 +73,7 @@ def prepare(config: RunConfig, encoder: ChatEncoder, model_config: dict[str, Any
     most = longest_row(config, model_config)
     if isinstance(config.task, TextTask):
         prepared = _prepare_text(config, config.task.block_tokens, encoder, dataset, reporter)
-    elif isinstance(config.task, GenerationTask):
+    elif isinstance(config.task, (GenerationTask, QaTask)):
         chats = {split: encode_passages(config, encoder, dataset, split, most, reporter) for split in SPLITS}
         prepared = Prepared(dataset, chats["train"].rows, {}, {**chats}, most, {})
     elif isinstance(config.task, PreferenceTask):
@@ -144,6 +146,8 @@ def _encoded(
     """The ids of a split's rows, each booked. Raises DataError where none can be used."""
     examples = dataset.splits[split]
     packed = encode(config, encoder, dataset.task, examples, most_tokens, reporter or Reporter(quiet=True))
+    if split == "train" and isinstance(config.task, QaTask):
+        packed = replace(packed, reasons={**packed.reasons, **_cut_answers(examples, packed)})
     ledger, lengths, befores = dataset.ledger, packed.lengths.tolist(), packed.befores.tolist()
     for place, (length, before) in enumerate(zip(lengths, befores, strict=True)):
         file, line = example_place(examples, place)
@@ -156,6 +160,16 @@ def _encoded(
     if examples and len(packed.reasons) == len(packed):
         raise _nothing_fits(dataset, split, most_tokens)
     return packed
+
+
+def _cut_answers(examples: Sequence[Example], packed: Packed) -> dict[int, str]:
+    """The rows whose answer stood in the passage and is no longer there: learning it would be learning to make answers up."""
+    cut = {}
+    for place in np.flatnonzero(packed.befores > packed.lengths).tolist():
+        example, kept = examples[place], packed[place].kept
+        if example.targets[0] in example.document and example.targets[0] not in shortened(example.document, kept):
+            cut[place] = "answer_cut"
+    return cut
 
 
 def encode_preferences(

@@ -12,7 +12,7 @@ from weitiao.config import RunConfig
 from weitiao.errors import ConfigError, DataError
 from weitiao.language import t
 from weitiao.progress import Reporter
-from weitiao.run import METRICS, Run
+from weitiao.run import METRICS, Run, this_process
 from weitiao.saves import SavePoint, Saves
 from weitiao.workshop import Workshop
 
@@ -111,7 +111,7 @@ def open_run(work: Workshop, fresh: bool, allow_changes: bool) -> Run:
         storage.disk.remove_file(path / "evaluation" / "before.json")  # what was judged then need not hold now
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     resumed = [*run.record.get("resumed", []), {"at": now, "after": run.record["state"], "changes": changes}]
-    run.update(state="running", ended=None, error=None, resumed=resumed)
+    run.update(state="running", ended=None, error=None, resumed=resumed, process=this_process())
     return run
 
 

@@ -9,6 +9,7 @@ import platform
 import re
 import shutil
 import signal
+import socket
 import sys
 import threading
 import time
@@ -75,6 +76,7 @@ class Run:
                 method=config.method.kind,
                 objective=config.objective.kind,
                 seconds={},
+                process=this_process(),
             )
             run._settle(parent / name, may_number=config.name is None)
             return run.locked()
@@ -147,7 +149,7 @@ class Run:
         """Take the record as it is on disk now. Raises DataError."""
         path = self.path
         try:
-            record = json.loads((path / "run.json").read_text(encoding="utf-8"))
+            record = json.loads(storage.read_text(path / "run.json"))
             if not isinstance(record, dict) or "state" not in record:
                 raise ValueError(path)
         except (OSError, ValueError, RecursionError):
@@ -161,7 +163,10 @@ class Run:
     @property
     def config(self) -> RunConfig:
         """The resolved configuration of the run."""
-        return load_config(self.path / "config.yaml")
+        path = self.path / "config.yaml"
+        if not path.is_file():
+            raise ConfigError(str(path), t("没有这个文件", "no such file"), t("给出一个运行文件夹", "give the folder of a run"))
+        return load_config(path)
 
     def update(self, **changes: Any) -> None:
         """Change the record and write it."""
@@ -199,7 +204,7 @@ class Run:
     def read(self, name: str) -> dict[str, Any]:
         """One JSON file of the folder; empty if it is absent."""
         path = self.path / name
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        return json.loads(storage.read_text(path)) if path.is_file() else {}
 
     def read_lines(self, name: str) -> list[dict[str, Any]]:
         """One JSON-lines file of the folder."""
@@ -254,6 +259,23 @@ def _uninterrupted() -> Iterator[None]:
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
+
+
+def this_process() -> dict[str, Any]:
+    """What tells this process from any other, so that another one can see whether the run is at work."""
+    return {"host": socket.gethostname(), "pid": os.getpid(), "started": psutil.Process().create_time()}
+
+
+def process_of(record: Mapping[str, Any]) -> int | None:
+    """The process that a record in state `running` belongs to; None: it has ended. 0: it cannot be seen from this machine."""
+    process = record.get("process")
+    if not isinstance(process, dict) or process.get("host") != socket.gethostname():
+        return 0
+    try:
+        pid = int(process["pid"])
+        return pid if abs(psutil.Process(pid).create_time() - float(process["started"])) < 1 else None
+    except (psutil.Error, KeyError, TypeError, ValueError, OverflowError):
+        return None
 
 
 def versions() -> dict[str, str]:

@@ -1,9 +1,11 @@
 """The one seam through which everything is written: whole files and folders appear at once or not at all."""
 
+import errno
 import hashlib
 import json
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -120,6 +122,16 @@ def cut_file(path: Path, length_bytes: int) -> None:
         disk.cut(path, length_bytes)
 
 
+def read_text(path: Path, most_bytes: int = 50_000_000) -> str:
+    """UTF-8 text of an ordinary file. Raises OSError, also for a pipe, a device or a file that is larger, and ValueError for no UTF-8."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, t("不是普通文件", "not an ordinary file"), str(path))
+    if status.st_size > most_bytes:
+        raise OSError(errno.EFBIG, t("文件太大", "file too large"), str(path))
+    return path.read_text(encoding="utf-8")
+
+
 def sha256(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
     digest = hashlib.sha256()
@@ -190,7 +202,7 @@ def verify_folder(folder: Path) -> dict[str, Any]:
     try:
         if (folder / MANIFEST).is_symlink():
             raise ValueError(MANIFEST)
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = json.loads(read_text(folder / MANIFEST))
         entries = {str(name): (int(entry["bytes"]), str(entry["sha256"])) for name, entry in manifest["files"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise DamagedError(folder / MANIFEST, t("没有或读不了", "absent or unreadable")) from None
@@ -200,7 +212,7 @@ def verify_folder(folder: Path) -> dict[str, Any]:
             raise DamagedError(folder / name, t("不在清单里", "is not in the manifest"))
         for name, (size, digest) in entries.items():
             path = folder / name
-            if name not in found or path.is_symlink():
+            if name not in found or path.is_symlink() or not path.is_file():
                 raise DamagedError(path, t("不见了", "is absent"))
             if path.stat().st_size != size:
                 has = path.stat().st_size

@@ -9,24 +9,11 @@ from weitiao.language import current, t
 from weitiao.progress import human_bytes, human_seconds
 from weitiao.report.diagnosis import diagnose
 from weitiao.report.folder import read_folder
+from weitiao.report.words import metric_title
 from weitiao.run import Run
 
-_TITLES = {
-    "accuracy": ("准确率", "accuracy"),
-    "macro_f1": ("宏平均 F1", "macro F1"),
-    "micro_f1": ("微平均 F1", "micro F1"),
-    "macro_precision": ("宏平均精确率", "macro precision"),
-    "macro_recall": ("宏平均召回率", "macro recall"),
-    "weighted_f1": ("加权 F1", "weighted F1"),
-    "loss": ("损失", "loss"),
-    "log_loss": ("对数损失", "log loss"),
-    "calibration_error": ("校准误差", "calibration error"),
-    "perplexity": ("困惑度", "perplexity"),
-    "bits_per_character": ("比特/字符", "bits per character"),
-    "reward_accuracy": ("隐含奖励准确率", "implied reward, accuracy"),
-    "reward_margin": ("隐含奖励之差", "implied reward, margin"),
-    "margin": ("好坏之差", "margin"),
-}
+_COLUMNS = ("accuracy", "macro_f1", "loss", "perplexity", "bits_per_character")
+"""The metrics of the table with a column for each; written answers have too many and get a row for each."""
 
 
 def run_summary(run: Run) -> dict[str, Any]:
@@ -79,14 +66,16 @@ def _scores(run: Run, summary: dict[str, Any]) -> str:
     after = summary["after"]
     if after is None:
         return t("没有在测试集上评测。", "Nothing was evaluated on test rows.")
-    names = [name for name in ("accuracy", "macro_f1", "loss", "perplexity", "bits_per_character") if name in after]
+    if "rouge_l" in after:
+        return _written_scores(run, summary)
+    names = [name for name in _COLUMNS if name in after]
     table = Table(
         title=t(f"测试集 n={after[names[0]]['n']}，方括号为 95% 区间", f"test split, n={after[names[0]]['n']}, 95 % intervals in brackets"),
         title_justify="left",
     )
     table.add_column(t("方法", "method"))
     for name in names:
-        table.add_column(_TITLES[name][0 if current() == "zh" else 1], justify="right")
+        table.add_column(metric_title(name), justify="right")
     baselines = run.read("evaluation/baselines.json").get("baselines", [])
     rows = [(b["title"][current()], b["metrics"]) for b in baselines]
     if summary["before"]:
@@ -97,17 +86,30 @@ def _scores(run: Run, summary: dict[str, Any]) -> str:
     return printed(table)
 
 
+def _written_scores(run: Run, summary: dict[str, Any]) -> str:
+    """A row for each metric: before, after, and the number of test rows that it rests on."""
+    before, after = summary["before"] or {}, summary["after"]
+    table = Table(title=t("测试集，方括号为 95% 区间", "test split, 95 % intervals in brackets"), title_justify="left")
+    table.add_column("")
+    for title in (t("训练前", "before training"), t(f"训练后（{run.record['method']}）", f"after training ({run.record['method']})"), "n"):
+        table.add_column(title, justify="right")
+    for name, metric in after.items():
+        table.add_row(metric_title(name), score_cell(before.get(name)), score_cell(metric), str(metric["n"]))
+    return printed(table)
+
+
 def _differences(run: Run, summary: dict[str, Any]) -> str:
     titles = {b["name"]: b["title"][current()] for b in run.read("evaluation/baselines.json").get("baselines", [])}
     titles["before"] = t("训练前", "before training")
     lines = []
     for pair in summary["comparison"] or []:
-        d, test = pair["difference"], pair["mcnemar"]
+        d, title = pair["difference"], metric_title(pair.get("metric", "accuracy"))
+        test = f"McNemar p={pair['mcnemar']['p_value']:.2g}" if "mcnemar" in pair else f"p={pair['sign_flip']['p_value']:.2g}"
         shown = d["low"] > 0 or d["high"] < 0
         verdict = "" if shown else t("（看不出差别）", " (no difference shown)")
         lines.append(
-            t(f"准确率差，训练后 − {titles[pair['b']]}：", f"accuracy, after − {titles[pair['b']]}: ")
-            + f"{d['value']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}], n={d['n']}, McNemar p={test['p_value']:.2g}{verdict}"
+            t(f"{title}差，训练后 − {titles[pair['b']]}：", f"{title}, after − {titles[pair['b']]}: ")
+            + f"{d['value']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}], n={d['n']}, {test}{verdict}"
         )
     return "\n".join(lines)
 
@@ -135,8 +137,7 @@ def metrics_table(evaluation: dict[str, Any]) -> str:
     """One evaluation as a table: each metric with its interval and n, then the classes."""
     table = Table("", t("值", "value"), t("95% 区间", "95 % interval"), "n", title_justify="left")
     for name, metric in evaluation["metrics"].items():
-        title = _TITLES.get(name, (name, name))[0 if current() == "zh" else 1]
-        table.add_row(title, f"{metric['value']:.4f}", f"[{metric['low']:.4f}, {metric['high']:.4f}]", str(metric["n"]))
+        table.add_row(metric_title(name), f"{metric['value']:.4f}", f"[{metric['low']:.4f}, {metric['high']:.4f}]", str(metric["n"]))
     parts = [printed(table)]
     if "per_class" in evaluation:
         classes = Table(t("类别", "label"), t("精确率", "precision"), t("召回率", "recall"), "F1", t("行数", "rows"))

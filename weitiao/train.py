@@ -2,14 +2,14 @@
 statements of its caller."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 
-from weitiao.data.batch import Batch, Plan, TreeBatch
+from weitiao.data.batch import Batch, TreeBatch
 from weitiao.errors import NonFiniteError, OutOfMemoryError
 from weitiao.language import t
 from weitiao.optim import Optimizer
@@ -17,6 +17,23 @@ from weitiao.records import Loss
 
 Objective = Callable[[nn.Module, Any], Loss]
 """The loss of a micro-batch of the kind that the objective is made for."""
+
+
+class Steps(Protocol):
+    """What the loop asks of a plan; ``steps`` gives the micro-batches of each step when it is their turn."""
+
+    @property
+    def seed(self) -> int: ...
+
+    @property
+    def steps_per_epoch(self) -> int: ...
+
+    @property
+    def num_steps(self) -> int: ...
+
+    def steps(self, first: int = 0) -> Iterator[Sequence[Batch | TreeBatch]]: ...
+
+    def heaviest(self) -> Batch | TreeBatch: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +58,7 @@ def reseed(seed: int, step: int, micro_batch: int = 0, rank: int = 0) -> None:
     torch.manual_seed(int.from_bytes(digest[:8], "little"))
 
 
-def train(model: nn.Module, objective: Objective, plan: Plan, optimizer: Optimizer, first_step: int = 0) -> Iterator[Step]:
+def train(model: nn.Module, objective: Objective, plan: Steps, optimizer: Optimizer, first_step: int = 0) -> Iterator[Step]:
     """Run the plan's steps from ``first_step`` on. Each step's loss is the sum over its micro-batches divided once by the sum of
     their targets' weights (their number where all count the same).
 
@@ -73,7 +90,7 @@ def train(model: nn.Module, objective: Objective, plan: Plan, optimizer: Optimiz
         yield Step(number + 1, (number + 1) / plan.steps_per_epoch, total / weight, norm, rate, tokens, targets, means)
 
 
-def try_heaviest(model: nn.Module, objective: Objective, plan: Plan) -> None:
+def try_heaviest(model: nn.Module, objective: Objective, plan: Steps) -> None:
     """Run forward and backward on the heaviest micro-batch before step 1, so that too little memory shows at once, not hours later.
 
     Raises OutOfMemoryError with advice. Gradients are thrown away.

@@ -22,6 +22,7 @@ from weitiao.objectives import choose_objective
 from weitiao.optim import Optimizer
 from weitiao.progress import Bar, human_bytes, human_seconds
 from weitiao.records import Encoded
+from weitiao.rollouts import RolloutPlan, validate_answers
 from weitiao.run import METRICS, Run
 from weitiao.saves import SavePoint, Saves
 from weitiao.train import Step, train, try_heaviest
@@ -33,13 +34,15 @@ def train_model(run: Run, work: Workshop, model: nn.Module, saves: Saves, start:
 
     Asked to stop (Ctrl-C, SIGTERM) it finishes the step, saves and raises KeyboardInterrupt.
     """
-    plan, objective = work.plan(), choose_objective(work.config.objective, model)
+    plan = work.rollouts(model, run.path) if work.rewards else work.plan()
+    objective = choose_objective(work.config.objective, model)
     optimizer = Optimizer(model.parameters(), work.config.optim, work.config.learning_rate)
     cost.reset_peak(work.device)
     keep_frozen_part(run, work, model, plan)
     try_heaviest(model, objective, plan)
+    run.update(planned_steps=plan.num_steps)
     settings, clock, best = work.config.train, Clock(), Best(work.config.best_by)
-    done = start.step if start else 0
+    done, wanted = start.step if start else 0, False
     if start:
         start.restore(model, optimizer, best, clock)
         clock.resume()
@@ -59,12 +62,14 @@ def train_model(run: Run, work: Workshop, model: nn.Module, saves: Saves, start:
             better = False
             if done % every == 0 or done == plan.num_steps:
                 better = validate_and_offer(run, work, model, step, best)
-            saved = False
-            if saves.due(done) or stop.made:
+            saved, wanted = False, wanted or saves.due(done) or stop.made
+            pause = wanted and plan.may_pause(done)
+            if pause:
+                wanted = False
                 saved = saves.save(done, model, optimizer, best, clock, storage.synced_length(run.path / METRICS))
             elif better:
                 saves.save_best(best)
-            if stop.made:
+            if stop.made and pause:
                 if saved:
                     work.reporter.say(
                         t(
@@ -85,7 +90,7 @@ def train_model(run: Run, work: Workshop, model: nn.Module, saves: Saves, start:
     record_training(run, work, plan, done, clock, best, saves, is_over())
 
 
-def keep_frozen_part(run: Run, work: Workshop, model: nn.Module, plan: Plan) -> None:
+def keep_frozen_part(run: Run, work: Workshop, model: nn.Module, plan: Plan | RolloutPlan) -> None:
     """Where rows are visited more than once, let the frozen part of the model run over each of them only once, if the disk has the room."""
     if plan.num_steps <= plan.steps_per_epoch or not can_be_kept(model):
         return
@@ -113,7 +118,7 @@ def validate_and_offer(run: Run, work: Workshop, model: nn.Module, step: Step, b
     line = validate(work, model)
     if line is None:
         return False
-    if not math.isfinite(line["loss"]):
+    if not math.isfinite(line.get("loss", 0.0)):
         raise NonFiniteError(
             t(
                 f"第 {step.number} 步之后验证损失是 {line['loss']}，停止；没有发布任何东西。\n  怎么办: 降低 optim.learning_rate，"
@@ -130,6 +135,9 @@ def validate_and_offer(run: Run, work: Workshop, model: nn.Module, step: Step, b
 
 def validate(work: Workshop, model: nn.Module) -> dict[str, Any] | None:
     """The validation metrics now; None: there is no validation split."""
+    if work.rewards:
+        asked = work.asked("validation")
+        return validate_answers(work.writer(model), asked, work.config.seed) if asked else None
     if work.data.task:
         prompts = work.data.prompts["validation"]
         return (
@@ -153,7 +161,9 @@ def report_validation(work: Workshop, step: Step, line: dict[str, Any], better: 
     )
 
 
-def record_training(run: Run, work: Workshop, plan: Plan, steps: int, clock: Clock, best: Best, saves: Saves, stopped_early: bool) -> None:
+def record_training(
+    run: Run, work: Workshop, plan: Plan | RolloutPlan, steps: int, clock: Clock, best: Best, saves: Saves, stopped_early: bool
+) -> None:
     """What the training took, into run.json."""
     method, data = work.config.method, work.data
     mean_length = sum(len(row.tokens) for row in plan.rows) / len(plan.rows)

@@ -1,5 +1,6 @@
 """What all parts of a run share: checked input, encoded data, the place to compute."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,9 +12,11 @@ from torch import nn
 from weitiao import storage
 from weitiao.audit.checks import require_known, stop_on
 from weitiao.config import RunConfig
+from weitiao.config_objectives import GrpoObjective
 from weitiao.data.batch import Plan
 from weitiao.data.render import ChatEncoder
 from weitiao.errors import ConfigError
+from weitiao.evaluate.written import Marker
 from weitiao.hub.resolve import Inputs, localise
 from weitiao.language import t
 from weitiao.methods import apply_method
@@ -32,7 +35,9 @@ from weitiao.model.load import (
 from weitiao.model.trees import base_weights, score_trees, with_reference
 from weitiao.prepare import Prepared, audit, prepare
 from weitiao.progress import Reporter
-from weitiao.records import SPLITS, Encoded, Tree
+from weitiao.records import SPLITS, Encoded, SplitName, Tree
+from weitiao.rewards import Rewards
+from weitiao.rollouts import LOG, Asked, RolloutPlan, Writer
 from weitiao.train import reseed
 
 
@@ -50,11 +55,16 @@ class Workshop:
     encoder: ChatEncoder = field(init=False)
     data: Prepared = field(init=False)
     audit: dict[str, Any] = field(init=False)
+    marker: Marker = field(init=False)
+    """Marks written answers (qa, generation)."""
+    rewards: Rewards | None = field(init=False, default=None)
     trained_elements: int = field(init=False)
     all_elements: int = field(init=False)
 
     def __post_init__(self) -> None:
         require_known(self.config.check.fail_on)
+        if isinstance(self.config.objective, GrpoObjective):
+            self.rewards = Rewards(self.config.objective.rewards, self.config.evaluate.batch_tokens)
         self.inputs = localise(self.config, self.reporter)
         self.config = self.inputs.config
         self.folder = find_model(self.config.model)
@@ -65,6 +75,8 @@ class Workshop:
         self.encoder = ChatEncoder(load_tokenizer(self.folder), str(self.folder.path))
         self.data = prepare(self.config, self.encoder, self.folder.config, self.reporter)
         self._require_validation_rows()
+        self.marker = Marker.of(self.config)
+        self.marker.try_own([passage.example for passage in self.data.passages.get("test", [])[:2]])
         self.audit = audit(self.data, self.encoder)
         stop_on(self.audit["findings"], self.config.check.fail_on)
         if self.has_score_head and self.data.task:
@@ -144,6 +156,27 @@ class Workshop:
             for split in splits:
                 trees[split] = with_reference(trees[split], score_trees(model, trees[split], most, progress=bar.advance))
         self.data = replace(self.data, trees=trees)
+
+    def asked(self, split: SplitName) -> list[Asked]:
+        """The prompts of a split, to be answered."""
+        if self.data.task:
+            return [Asked(prompt.example, prompt.ids) for prompt in self.data.prompts[split]]
+        examples = self.data.examples(split)
+        return [Asked(e, ids) for e, ids in zip(examples, self.encoder.chats([e.prompt for e in examples]), strict=True)]
+
+    def writer(self, model: nn.Module) -> Writer:
+        """What writes answers with a model and rewards them (grpo)."""
+        assert self.rewards is not None  # the callers' branch
+        assert isinstance(self.config.objective, GrpoObjective)
+        return Writer(model, self.encoder, self.rewards, self.config.objective, self.config.evaluate.batch_tokens)
+
+    def rollouts(self, model: nn.Module, folder: Path) -> RolloutPlan:
+        """The steps of a reinforcement run. ``model`` is still the base model; where every weight moves and a distance to it is asked for,
+        a copy of it is kept."""
+        writer, kept = self.writer(model), None
+        if writer.config.kl_weight and self.config.method.kind == "full":
+            kept = copy.deepcopy(model).requires_grad_(False)
+        return RolloutPlan(writer, self.asked("train"), self.config.train, self.config.seed, kept, folder / LOG)
 
     def plan(self) -> Plan:
         """The steps of the training."""

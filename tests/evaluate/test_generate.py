@@ -140,3 +140,11 @@ def test_a_broken_model_is_refused(tiny_model: Path) -> None:
         broken.model.norm.weight.fill_(float("nan"))
     with pytest.raises(NonFiniteError, match="NaN"):
         generate(broken, [(1, 2)], [597], GREEDY, 0, 1000)
+
+
+def test_an_answer_stops_where_the_model_s_positions_end(model: nn.Module) -> None:
+    """The tiny model has 256 positions."""
+    prompts = [tuple(range(2, 252)), (1, 2, 3)]
+    long, short = generate(model, prompts, [-1], GREEDY, 0, 100_000)
+    assert (len(long[0].tokens), long[0].ended) == (6, False)
+    assert (len(short[0].tokens), short[0].ended) == (12, False)

@@ -31,6 +31,8 @@ from harness import (
     scratch,
     with_disk,
 )
+from hostile import all_cases
+from hostile_run import BATCH, run_batch
 
 from weitiao import storage
 from weitiao.finetune import finetune
@@ -336,6 +338,18 @@ def _poisoned(step: int, place: str, value: float) -> Callable:
     return train
 
 
+def hostile(scene: Scene, faults: int, seed: int) -> Tally:
+    """Folders of models, adapters and runs that somebody prepared: each is refused with a reason or loaded harmlessly."""
+    tally = Tally("hostile folders", seed)
+    cases = random.Random(seed).sample(all_cases(), min(faults, len(all_cases())))
+    for start in range(0, len(cases), BATCH):
+        for seen in run_batch(cases[start : start + BATCH], scene):
+            tally.faults += 1
+            tally.note("refused" if any(seen["codes"]) else "loaded")
+            tally.failures += [f"{seen['name']}: {fault}" for fault in seen["faults"]]
+    return tally
+
+
 PROGRAMMES: dict[str, tuple[Callable[[Scene, int, int], Tally], int]] = {
     "kill": (kill, 1000),
     "disk": (disk_errors, 12_000),
@@ -343,6 +357,7 @@ PROGRAMMES: dict[str, tuple[Callable[[Scene, int, int], Tally], int]] = {
     "power": (power, 3000),
     "term": (terminate, 100),
     "nan": (not_finite, 1000),
+    "hostile": (hostile, 1000),
 }
 """Each with the number of faults of `make faults` (``disk``: at most; it ends when every call has failed with every error)."""
 

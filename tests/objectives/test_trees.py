@@ -63,7 +63,7 @@ def test_the_prompt_is_computed_once():
     tree = Tree("x", tuple(range(100)), (Branch((200, 201), (True, True)),) * 2 + (Branch((202,) * 5, (True,) * 5),) * 6)
     batch = make_trees([tree])
     assert batch.num_tokens == len(tree.tokens) == 100 + 2 * 2 + 6 * 5
-    assert len(batch.rows.layout.tokens_T) <= 99 + 8 * 6  # the prompt's last token is asked for in every row
+    assert len(batch.rows.layout.origin_T) <= 99 + 8 * 6  # the prompt's last token is asked for in every row
 
 
 def test_a_tree_that_is_too_large_is_split_between_answers():

@@ -45,10 +45,11 @@ def predict(
     run: RunFolder,
     text: Annotated[str, typer.Argument(help=t("文本，或数据文件的路径", "a text, or the path of a data file"))],
     out: Annotated[Path | None, typer.Option("--out", "-o", help=t("结果文件（.jsonl 或 .csv）", "result file (.jsonl or .csv)"))] = None,
+    context: Annotated[str | None, typer.Option("--context", help=t("问题所问的原文（qa）", "the passage asked about (qa)"))] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Predict one text, or a file."""
+    """Predict or answer one text, or a file."""
     from weitiao.data.read import FORMATS
     from weitiao.inference import Tuned, as_csv, json_lines, predict_file
     from weitiao.inference import predict as answer
@@ -58,14 +59,17 @@ def predict(
     if not is_file and text.lower().removesuffix(".gz").endswith(FORMATS) and not any(c.isspace() for c in text):
         remedy = t("检查路径；若这就是要预测的文本，在末尾加一个空格", "check the path; if this is the text itself, add a space at its end")
         raise DataError(text, t("没有这个文件", "no such file"), remedy)
+    if is_file and context is not None:
+        remedy = t("把原文放在文件的一列里", "put the passages into a column of the file")
+        raise UsageError("--context", t("只用于一个问题，不用于文件", "is for one question, not for a file"), remedy)
     if out is not None:
         _check_predictions_target(out, Path(text) if is_file else None)
     tuned = Tuned.load(run)
     if not is_file:
-        (one,) = answer(tuned, [text], Reporter(quiet=True))
+        (one,) = answer(tuned, [text], Reporter(quiet=True), None if context is None else [context])
         if out is not None:
             write(out, as_csv([one.as_dict()]) if out.suffix == ".csv" else json_lines([one.as_dict()]))
-        emit(as_json, one.as_dict(), lambda: f"{one.label}  {one.probability:.3f}")
+        emit(as_json, one.as_dict(), lambda: one.shown)
         return
     rows = list(predict_file(tuned, Path(text), Reporter(quiet)))
     failed = sum("error" in row for row in rows)

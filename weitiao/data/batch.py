@@ -1,8 +1,8 @@
 """Which rows make a step, in which order, and how they become tensors. Everything is a pure function of (seed, epoch, position)."""
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -105,6 +105,8 @@ class TreeBatch:
     advantages_M: torch.Tensor
     reference_N: torch.Tensor | None = None
     sampled_N: torch.Tensor | None = None
+    facts: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """What is worth a line in the log beside the loss, each a sum and what it is divided by."""
 
     @property
     def tokens_BS(self) -> torch.Tensor:
@@ -134,7 +136,7 @@ class TreeBatch:
         """The same batch with its tensors on a device."""
         reference, sampled = (None if x is None else x.to(device) for x in (self.reference_N, self.sampled_N))
         rows, advantages = self.rows.to(device), self.advantages_M.to(device)
-        return TreeBatch(self.ids, rows, self.num_tokens, self.weight, advantages, reference, sampled)
+        return TreeBatch(self.ids, rows, self.num_tokens, self.weight, advantages, reference, sampled, self.facts)
 
 
 def make_trees(trees: Sequence[Tree], weight: float | None = None, ends_only: bool = False) -> TreeBatch:
@@ -216,6 +218,10 @@ class Plan:
         """Optimiser steps of the run."""
         steps = max(1, round(self.epochs * self.steps_per_epoch))
         return steps if self.max_steps is None else min(steps, self.max_steps)
+
+    def may_pause(self, _done: int) -> bool:
+        """Whether the run can be gone on with after so many steps: after every one."""
+        return True
 
     def steps(self, first: int = 0) -> Iterator[list[Batch | TreeBatch]]:
         """The micro-batches of each step from step ``first`` on."""

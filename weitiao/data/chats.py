@@ -1,4 +1,4 @@
-"""A row of any chat shape → the turns of one chat, or the reason why there is none."""
+"""A row of any chat shape → the turns of one chat, or a question with its answers, or the reason why there is none."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -53,6 +53,15 @@ class Chat:
     """The worse answer of a preference."""
 
 
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question, the passage that it is about (empty: none) and its good answers (none: the passage does not hold the answer)."""
+
+    question: str
+    passage: str
+    answers: tuple[str, ...]
+
+
 class _Unusable(Exception):
     """Why a row gives no chat, in the ledger's words."""
 
@@ -65,6 +74,44 @@ def read_chat(values: Mapping[str, Any], shape: str, columns: Columns, tags: Tag
         return _checked(_from_turns(cells, tags) if listed else _from_pair(cells, shape, tags))
     except _Unusable as reason:
         return str(reason)
+
+
+def read_prompt(values: Mapping[str, Any], shape: str, columns: Columns, tags: Tags) -> Chat | str:
+    """As :func:`read_chat` for a row whose answer is still to be written: a placeholder stands as the last turn, whatever the row holds."""
+    answer = Message("assistant", "…")
+    if columns.messages is None and shape != "preference_messages":
+        return read_chat({**values, str(columns.chosen or columns.answer): answer.content}, shape, columns, tags)
+    cells = {use: values.get(column) for use, column in columns.as_dict().items() if column is not None}
+    try:
+        turns = _turns(cells["messages"], tags) if "messages" in cells else _answer_turns(cells["chosen"], tags)
+        turns = turns[:-1] if turns and turns[-1].role == "assistant" else turns
+        return _checked(
+            Chat((*_system(cells, turns), *turns, answer), (answer.content,), _tools(cells.get("tools")), _last_user_text(turns))
+        )
+    except _Unusable as reason:
+        return str(reason)
+
+
+def read_question(values: Mapping[str, Any], shape: str, columns: Columns, answered: bool = True) -> Question | str:
+    """The question of a row (``answered``: with its answers), or why there is none: "no_prompt", "no_context", "no_answer", or "bad_chat: "
+    and details for people. An empty passage is a fault where the columns are those of SQuAD."""
+    try:
+        question, passage = _text(values.get(columns.prompt or "")), _text(values.get(columns.input or ""))
+        if not question.strip():
+            return "no_prompt"
+        if columns.input is not None and shape == "question_answers" and not passage.strip():
+            return "no_context"
+        given = values.get(columns.answer or "") if answered else []
+        return Question(question, passage, () if _is_empty_list(given) else _answers(given))
+    except _Unusable as reason:
+        return str(reason)
+
+
+def _is_empty_list(value: object) -> bool:
+    """Whether a cell says that there is no answer: a list without entries, or SQuAD's object with one; an empty cell says nothing."""
+    value = _parsed(value) if isinstance(value, str) and value.strip()[:1] in ("[", "{") else value
+    listed = value.get("text") if isinstance(value, dict) else value
+    return isinstance(listed, (list, tuple)) and not listed
 
 
 def read_pair(values: Mapping[str, Any], shape: str, columns: Columns, tags: Tags) -> Chat | str:

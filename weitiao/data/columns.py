@@ -20,7 +20,7 @@ from weitiao.errors import DataError
 from weitiao.language import t
 from weitiao.records import Row
 
-TaskKind = Literal["classification", "text", "generation", "preference"]
+TaskKind = Literal["classification", "text", "qa", "generation", "preference"]
 Field = Literal["text", "label", "candidates", "prompt", "input", "answer", "history", "system", "messages", "tools", "chosen", "rejected"]
 FIELDS: tuple[Field, ...] = get_args(Field)
 """The keys of ``data.columns``."""

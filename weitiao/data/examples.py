@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from weitiao.config import RunConfig
-from weitiao.config_tasks import ClassificationTask, GenerationTask, PreferenceTask
-from weitiao.data.chats import Tags, read_chat, read_pair
+from weitiao.config_tasks import ClassificationTask, GenerationTask, PreferenceTask, QaTask
+from weitiao.data.chats import Chat, Tags, read_chat, read_pair, read_question
 from weitiao.data.columns import Columns, parse_candidates, parse_label
+from weitiao.data.json_schema import Checker, load_checker
 from weitiao.data.ledger import Ledger
 from weitiao.data.read import BadRow, check_file, encoding_of, read_rows
 from weitiao.data.rows import Content, Examples, Rows, digest
@@ -21,6 +22,7 @@ from weitiao.errors import DataError
 from weitiao.language import t
 from weitiao.records import SPLITS, Example, Message, Row, SplitName
 from weitiao.tasks.classification import Classification
+from weitiao.tasks.qa import question_chat
 
 _SPLIT_NAMES: Mapping[str, SplitName] = {
     "train": "train",
@@ -45,14 +47,18 @@ class Dataset:
     splits: Mapping[SplitName, Sequence[Example]]
     task: Classification | None
     ledger: Ledger
-    columns: Columns
-    """The columns of the training file (of the only file, in :func:`load_split`)."""
+    layout: Layout
+    """The shape and columns of the training file (of the only file, in :func:`load_split`)."""
+
+    @property
+    def columns(self) -> Columns:
+        return self.layout.columns
 
 
 def load_dataset(config: RunConfig) -> Dataset:
     """Read the files, find the columns, make the splits that are not given, settle the labels. Raises DataError or ConfigError."""
     ledger, rows = Ledger(), Rows()
-    columns = [_read(config, source, ledger, rows).columns for source in find_sources(config.data)]
+    layouts = [_read(config, source, ledger, rows) for source in find_sources(config.data)]
     _leave_out_repeats(config, rows, ledger)
     splits = _assign(config, rows)
     splits["train"] = _limited(config, rows, splits["train"], ledger)
@@ -62,7 +68,7 @@ def load_dataset(config: RunConfig) -> Dataset:
         raise DataError(config.data.train, cause, t("改正这些行，或检查 data.columns", "correct these rows, or check data.columns"))
     task = _settle_labels(config, rows, splits) if isinstance(config.task, ClassificationTask) else None
     examples = {name: _examples(config, rows, splits[name], name, task) for name in SPLITS}
-    return Dataset(examples, task, ledger, columns[0])
+    return Dataset(examples, task, ledger, layouts[0])
 
 
 def load_split(config: RunConfig, path: str, task: Classification | None) -> Dataset:
@@ -75,7 +81,7 @@ def load_split(config: RunConfig, path: str, task: Classification | None) -> Dat
     if not numbers:
         cause = t("没有能用的行", "no usable row") + "".join(f"\n  {line}" for line in ledger.rejections(5))
         raise DataError(path, cause, t("检查列名和内容", "check the columns and their content"))
-    return Dataset({"train": [], "validation": [], "test": _examples(config, rows, numbers, "test", task)}, task, ledger, layout.columns)
+    return Dataset({"train": [], "validation": [], "test": _examples(config, rows, numbers, "test", task)}, task, ledger, layout)
 
 
 def _read(config: RunConfig, source: Source, ledger: Ledger, rows: Rows) -> Layout:
@@ -104,9 +110,11 @@ def _read(config: RunConfig, source: Source, ledger: Ledger, rows: Rows) -> Layo
     if not num_rows:
         raise DataError(source.path, t("没有一行读得出来", "no row could be read"), t("检查文件格式", "check the file's format"))
     layout = find_layout(list(names), sample, config.task.kind, source.wanted, source.shape, num_rows)
+    schema = config.task.json_schema if isinstance(config.task, GenerationTask) else None
+    checker = None if schema is None else load_checker(schema)
     again = (row for row in read_rows(path, encoding) if isinstance(row, Row)) if kept is None else kept
     for row in again:
-        content = _content(row, layout, source.tags, config.task.kind == "preference")
+        content = _content(row, layout, source.tags, config, checker)
         if isinstance(content, str):
             ledger.reject(booked, row.file, row.line, content)
         else:
@@ -119,12 +127,11 @@ def _own_split(config: RunConfig, row: Row, split: SplitName | None) -> SplitNam
     return _SPLIT_NAMES[row.values["split"]] if config.data.train == "builtin" and row.file == str(BUILTIN_DATA) else split
 
 
-def _content(row: Row, layout: Layout, tags: Tags, pairs: bool) -> Content | str:
-    """What a row says, or the reason why it cannot be used. ``pairs``: a chat needs a worse answer too."""
+def _content(row: Row, layout: Layout, tags: Tags, config: RunConfig, checker: Checker | None) -> Content | str:
+    """What a row says, or the reason why it cannot be used."""
     columns = layout.columns
-    if layout.task == "generation":
-        read = read_pair if pairs else read_chat
-        chat = read(row.values, layout.shape, columns, tags)
+    if layout.task in ("generation", "qa"):
+        chat = _chat(row, layout, tags, config, checker)
         return chat if isinstance(chat, str) else Content(row.file, row.line, "", chat=chat)
     text = row.values.get(columns.text or "")
     if isinstance(text, (int, float)) and not isinstance(text, bool):
@@ -140,6 +147,17 @@ def _content(row: Row, layout: Layout, tags: Tags, pairs: bool) -> Content | str
     if candidates and label not in candidates:
         return "label_not_in_candidates"
     return Content(row.file, row.line, text, label, candidates)
+
+
+def _chat(row: Row, layout: Layout, tags: Tags, config: RunConfig, checker: Checker | None) -> Chat | str:
+    if isinstance(config.task, QaTask):
+        question = read_question(row.values, layout.shape, layout.columns)
+        return question if isinstance(question, str) else question_chat(config.task, question)
+    read = read_pair if config.task.kind == "preference" else read_chat
+    chat = read(row.values, layout.shape, layout.columns, tags)
+    if checker is not None and not isinstance(chat, str) and (fault := checker.fault(chat.answers[0])) is not None:
+        return f"bad_answer: {fault}"
+    return chat
 
 
 def _leave_out_repeats(config: RunConfig, rows: Rows, ledger: Ledger) -> None:
@@ -251,7 +269,7 @@ def _check_known(rows: Rows, numbers: Sequence[int], name: str, labels: set[str]
 
 def _examples(config: RunConfig, rows: Rows, numbers: Sequence[int], split: SplitName, task: Classification | None) -> Examples:
     """The rows of a split as examples, each made when it is asked for."""
-    system = config.task.system if isinstance(config.task, (GenerationTask, PreferenceTask)) else None
+    system = config.task.system if isinstance(config.task, (GenerationTask, QaTask, PreferenceTask)) else None
 
     def make(content: Content, name: str) -> Example:
         document = content.document

@@ -77,6 +77,9 @@ class ChatEncoder:
         own = tokenizer.chat_template
         if isinstance(own, dict):  # several, by name
             own = own.get("default")
+        if own is not None and not isinstance(own, str):
+            remedy = t("检查 tokenizer_config.json", "check tokenizer_config.json")
+            raise ModelError(where, t("chat_template 不是文本", "chat_template is no text"), remedy)
         chatml = CHATML if "<|im_start|>" in added and "<|im_end|>" in added else None
         self._template: str | None = own or chatml
         if self._template:
@@ -107,13 +110,22 @@ class ChatEncoder:
         """Ids of plain text; control tokens spelled in it stay text."""
         return tuple(self._plain.encode(text, add_special_tokens=False).ids)
 
+    def spelled(self, ids: Sequence[int]) -> str:
+        """The text of token ids, control tokens left out."""
+        controls = set(self._control.values())
+        return str(self.tokenizer.decode([token for token in ids if token not in controls]))
+
     def texts(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
         """Ids of many plain texts, in parallel."""
         return [tuple(e.ids) for e in self._plain.encode_batch_fast(list(texts), add_special_tokens=False)]
 
-    def chats(self, chats: Sequence[Sequence[Message]], add_generation_prompt: bool = True) -> list[tuple[int, ...]]:
-        """Ids of chats, up to where the assistant's answer starts if ``add_generation_prompt``."""
-        return next(self.chat_batches([chats], add_generation_prompt))
+    def chats(
+        self, chats: Sequence[Sequence[Message]], add_generation_prompt: bool = True, tools: Sequence[Sequence[Any]] = ()
+    ) -> list[tuple[int, ...]]:
+        """Ids of chats, up to where the assistant's answer starts if ``add_generation_prompt``. ``tools``: those of each chat."""
+        cut = [self._cut(chat, add_generation_prompt, own) for chat, own in zip(chats, tools or [()] * len(chats), strict=True)]
+        known = self._pieces(cut)
+        return [self._joined(parts, known) for parts in cut]
 
     def chat_batches(
         self, batches: Iterable[Sequence[Sequence[Message]]], add_generation_prompt: bool = True
@@ -234,11 +246,11 @@ class ChatEncoder:
     def _render(self, messages: Sequence[Message], add_generation_prompt: bool, tools: Sequence[Any] = ()) -> str:
         return self._renderer.render([message.as_dict() for message in messages], tools, add_generation_prompt)
 
-    def _cut(self, messages: Sequence[Message], add_generation_prompt: bool) -> list[str]:
+    def _cut(self, messages: Sequence[Message], add_generation_prompt: bool, tools: Sequence[Any] = ()) -> list[str]:
         """Text pieces (even places) and control tokens (odd places) of a rendered chat, users' spellings of control tokens restored as
         text."""
-        hidden = HiddenControls(self._pattern, self.where, messages, ())
-        rendered = self._render(hidden.messages, add_generation_prompt)
+        hidden = HiddenControls(self._pattern, self.where, messages, tools)
+        rendered = self._render(hidden.messages, add_generation_prompt, hidden.tools)
         parts: list[str] = []
         end = 0
         for match in self._pattern.finditer(rendered):

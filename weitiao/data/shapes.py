@@ -30,6 +30,11 @@ class Shape:
         """Whether each row has a better and a worse answer."""
         return "chosen" in self.required
 
+    @property
+    def is_question(self) -> bool:
+        """Whether each row is a question and its answers, in a column each: what the qa task takes."""
+        return {"prompt", "answer"} <= self.required.keys()
+
 
 _SYSTEM: dict[Field, tuple[str, ...]] = {"system": ("system", "system_prompt", "系统提示")}
 _TURNS = ("conversations", "messages")
@@ -84,11 +89,11 @@ def find_layout(
     Raises ``DataError``, with rows and the config line that settles it: columns not recognised or ambiguous, or chats that the config takes
     for labelled or plain text.
     """
-    if task in ("generation", "preference"):
+    if task in ("generation", "qa", "preference"):
         found_chats = _chats(names, sample, wanted, shape) or _no_chats(names, sample)
         if task == "preference" and not shape_named(found_chats.shape).is_preference:
             raise _no_pairs(found_chats, sample)
-        return found_chats
+        return _questions(found_chats, sample) if task == "qa" else found_chats
     chats = None if any(wanted.get(field) for field in ("text", "label", "candidates")) else _chats(names, sample, wanted, None)
     if chats is None:
         found, columns = find_columns(names, sample, task, wanted)
@@ -100,7 +105,7 @@ def find_layout(
     if (columns.label or columns.text or next(iter(_used(chats.columns)))) not in _used(chats.columns):  # of its own, beside the chat
         return Layout(found, "text" if columns.label is None else "label", columns)
     if task is None:
-        return chats
+        return replace(chats, task="qa") if chats.shape == "question_answers" else chats
     raise _chats_instead(chats, sample, task, num_rows)
 
 
@@ -118,6 +123,19 @@ def _chats(names: Sequence[str], sample: Sequence[Row], wanted: Mapping[str, str
         if len(columns) > 1:
             raise _ambiguous_column(field, columns, sample)
     return Layout("generation", shape.name, replace(Columns(), **{field: columns[0] for field, columns in found.items()}))
+
+
+def _questions(chats: Layout, sample: Sequence[Row]) -> Layout:
+    """The same as a layout of questions. Raises ``DataError`` for whole chats and preferences."""
+    if shape_named(chats.shape).is_question:
+        return replace(chats, task="qa")
+    cause = t(
+        f"qa 任务要有问题和答案两列，这些行是 {chats.shape}",
+        f"the qa task needs a column of questions and one of answers; these rows are {chats.shape}",
+    )
+    raise DataError(
+        _where(sample), cause + shown_rows(sample), t("整段对话用 task.kind: generation", "for whole chats: task.kind: generation")
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +213,8 @@ def _chats_instead(chats: Layout, sample: Sequence[Row], task: str, num_rows: in
         f"{num_rows} 行都是对话（形状 {chats.shape}：{', '.join(sorted(_used(chats.columns)))}），而任务是 {task}",
         f"the {num_rows} rows are chats (shape {chats.shape}: {', '.join(sorted(_used(chats.columns)))}), but the task is {task}",
     )
-    remedy = t("用它们的回答训练：task.kind: generation", "train on their answers: task.kind: generation")
+    kind = "qa" if chats.shape == "question_answers" else "generation"
+    remedy = t(f"用它们的回答训练：task.kind: {kind}", f"train on their answers: task.kind: {kind}")
     if shape_named(chats.shape).is_preference:
         remedy = t(
             "从偏好学习：task.kind: preference 加 objective.kind: dpo；只用 chosen 的回答训练：task.kind: generation",

@@ -9,7 +9,7 @@ from hashlib import sha256
 from itertools import chain, islice
 from pathlib import Path
 
-from weitiao.data.chats import Chat, Tags, read_chat
+from weitiao.data.chats import Chat, Question, Tags, read_chat, read_question
 from weitiao.data.columns import Columns, find_columns, parse_label, suggested, yaml_scalar
 from weitiao.data.folder import split_files
 from weitiao.data.ledger import describe_reason
@@ -21,6 +21,8 @@ from weitiao.language import Language, t, use
 from weitiao.records import SPLITS, Row, SplitName
 
 SAMPLE_ROWS = 200
+CHATS = ("generation", "qa")
+"""The tasks whose rows are chats or questions."""
 CHINESE = re.compile("[\u4e00-\u9fff]")
 SHOWN_LABELS = 20
 SHOWN_FAULTS = 3
@@ -40,6 +42,7 @@ class _Look:
     num_faults: int = 0
     no_text: int = 0
     num_turns: int = 0
+    num_unanswerable: int = 0
     duplicates: int = 0
     contradictions: int = 0
     lengths: list[int] = field(default_factory=list)
@@ -121,7 +124,7 @@ def _count(look: _Look, rows: Iterator[Row | BadRow]) -> None:
             continue
         text = _document(look, row)
         if not text.strip():
-            look.no_text += look.layout.task != "generation"
+            look.no_text += look.layout.task not in CHATS
             continue
         label = parse_label(row.values.get(look.columns.label)) if look.columns.label is not None else None
         look.lengths.append(len(text))
@@ -135,9 +138,16 @@ def _count(look: _Look, rows: Iterator[Row | BadRow]) -> None:
 
 def _document(look: _Look, row: Row) -> str:
     """The text of a row, or all that its chat says; empty where there is none."""
-    if look.layout.task != "generation":
+    if look.layout.task not in CHATS:
         value = row.values.get(look.columns.text or "")
         return "" if value is None else str(value)
+    if look.layout.task == "qa":
+        question = read_question(row.values, look.layout.shape, look.columns)
+        if isinstance(question, Question):
+            look.num_unanswerable += not question.answers
+            return f"{question.passage}\n{question.question}"
+        look.unusable[question] += 1
+        return ""
     chat = read_chat(row.values, look.layout.shape, look.columns, Tags())
     if isinstance(chat, Chat):
         look.num_turns += sum(turn.role == "assistant" for turn in chat.turns)
@@ -174,7 +184,7 @@ def _config(path: Path, files: Mapping[SplitName, Sequence[Path]], look: _Look) 
         *(_listed_labels(look) if look.layout.task == "classification" else []),
         "data:",
         *given,
-        *([f"  shape: {look.layout.shape}"] if look.layout.task == "generation" else []),
+        *([f"  shape: {look.layout.shape}"] if look.layout.task in CHATS else []),
         f"  columns: {{{pairs}}}{check}",
         *shares,
         *([] if is_text else [f"  max_tokens: 512  # {limit}", "  shorten: tail  # head | tail | middle | none"]),
@@ -197,7 +207,12 @@ def _task_line(look: _Look) -> str:
             return "task: {kind: preference}  # " + t("generation：只用 chosen 训练", "generation: trains on chosen alone")
         turns = t("train_on: all | last，训练助手的哪几轮", "train_on: all | last, which turns of the assistant are trained")
         return f"task: {{kind: generation, train_on: all}}  # {turns}"
-    return f"task: {{kind: {look.layout.task}{'' if look.chinese or look.layout.task == 'text' else ', language: en'}}}"
+    language = "" if look.chinese or look.layout.task == "text" else ", language: en"
+    if look.layout.task == "qa":
+        word = t("没有答案时这样回答", "the reply where there is no answer")
+        abstain = f", unanswerable: {'无法回答' if look.chinese else 'unanswerable'}}}  # {word}" if look.num_unanswerable else "}"
+        return f"task: {{kind: qa{language}{abstain}"
+    return f"task: {{kind: {look.layout.task}{language}}}"
 
 
 def _listed_labels(look: _Look) -> list[str]:
@@ -239,6 +254,11 @@ def _size(path: Path, look: _Look) -> str:
     rows = t(f"{look.rows} 行", f"{look.rows} rows")
     if data_format(path) in TEXT_FORMATS:
         rows = t(f"编码 {detect_encoding(path)}，", f"encoding {detect_encoding(path)}, ") + rows
+    if look.layout.task == "qa":
+        return rows + t(
+            f"，形状 {look.layout.shape}，其中没有答案的 {look.num_unanswerable} 行",
+            f", shape {look.layout.shape}, {look.num_unanswerable} of them without an answer",
+        )
     if look.layout.task != "generation":
         return rows
     turns = t(

@@ -2,22 +2,30 @@
 
 from collections.abc import Callable, Mapping
 from contextvars import copy_context
-from typing import Any
+from typing import Any, TypeVar
 
 from weitiao.language import Language, t, use
 from weitiao.report.folder import Reading
 from weitiao.report.numbers import count, decimal, duration, estimate, signed
 from weitiao.report.words import metric_title
 
+Made = TypeVar("Made")
+
+
+def in_both(make: Callable[[], Made]) -> tuple[Made, Made]:
+    """What is made in Chinese and in English: results are stored, and shown later in the language of whoever reads them."""
+
+    def say(language: Language) -> Made:
+        use(language)
+        return make()
+
+    return copy_context().run(say, "zh"), copy_context().run(say, "en")
+
 
 def both(text: Callable[[], str]) -> dict[str, str]:
-    """A text in both languages: comparisons are stored, and shown later in the language of whoever reads them."""
-
-    def say(language: Language) -> str:
-        use(language)
-        return text()
-
-    return {"zh": copy_context().run(say, "zh"), "en": copy_context().run(say, "en")}
+    """A text in both languages."""
+    zh, en = in_both(text)
+    return {"zh": zh, "en": en}
 
 
 def read(value: Mapping[str, Any]) -> Reading:

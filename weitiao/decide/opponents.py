@@ -23,15 +23,16 @@ _ROOM_FOR_ANSWER = 64
 RESULT = "opponents.json"
 
 
-def judge_opponents(config: RunConfig, out: Path, reporter: Reporter) -> dict[str, Any]:
-    """Judge all opponents; write ``out/opponents.json`` and ``out/predictions-<name>.jsonl`` and return the former. Raises UserError."""
+def judge_opponents(config: RunConfig, out: Path, reporter: Reporter, simple: bool = False) -> dict[str, Any]:
+    """Judge all opponents (``simple``: without the base model); write ``out/opponents.json`` and ``out/predictions-<name>.jsonl`` and
+    return the former. Raises UserError."""
     work = Workshop(config, reporter)
     out.mkdir(parents=True, exist_ok=True)
     base = {"parameters": work.folder.parameters, "bytes": sum(file.stat().st_size for file in work.folder.path.glob("*.safetensors"))}
     entries: list[dict[str, Any]] = []
     if work.data.task and work.data.dataset.splits["test"]:
         entries += _baselines(work, out)
-    if work.data.dataset.splits["test"]:
+    if work.data.dataset.splits["test"] and not simple:
         entries += _base_model(work, out)
     rows = {split: len(examples) for split, examples in work.data.dataset.splits.items()}
     result = {

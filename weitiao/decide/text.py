@@ -9,7 +9,7 @@ from weitiao.language import t
 from weitiao.progress import human_bytes, human_seconds
 from weitiao.report.numbers import decimal, p_value, signed
 from weitiao.report.words import localised, metric_title
-from weitiao.summary import printed
+from weitiao.summary import printed, score_cell
 
 WIDTH = 170
 
@@ -48,6 +48,60 @@ def comparison_text(table: Mapping[str, Any]) -> str:
     failed = [t("没有成功：", "failed: ") + f"{localised(one['title'])}: {one['reason']}" for one in table["failed"]]
     advice = t("建议：", "recommendation: ") + localised(table["recommendation"]["text"])
     return "\n".join([printed(shown, WIDTH), *failed, advice, t("报告：", "report: ") + table["report"]])
+
+
+def search_text(result: Mapping[str, Any]) -> str:
+    """The search in a few lines: what was tried, the best, its test score, what to try next, where the files are."""
+    title = metric_title(result["metric"])
+    trials = {trial["number"]: trial for trial in result["trials"]}
+    best = trials[result["best"]]
+    lines = [
+        t(
+            f"试了 {len(trials)} 组；验证集上最好的是第 {best['number']} 组，{title} {decimal(best['value'], 4)}",
+            f"{len(trials)} settings tried; best on the validation rows: trial {best['number']}, {title} {decimal(best['value'], 4)}",
+        )
+    ]
+    lines += [f"  {name}: {value}" for name, value in best["params"].items()]
+    for row in (result["test"] or {"rows": []})["rows"]:
+        score = row["metrics"][result["test"]["metric"]]
+        lines.append(
+            t(f"测试集，{localised(row['title'])}：", f"test rows, {localised(row['title'])}: ")
+            + f"{metric_title(result['test']['metric'])} {score_cell(score)}, n={score['n']}"
+        )
+    lines += [t("下一步：", "next: ") + localised(one) for one in result["next"]]
+    lines += [t("最好的配置：", "best configuration: ") + result["best_config"], t("报告：", "report: ") + result["report"]]
+    return "\n".join(lines)
+
+
+def curve_text(result: Mapping[str, Any]) -> str:
+    """The learning curve as a table, and what more labels would bring."""
+    shown = Table(
+        title=t(
+            f"准确率，同样的 {result['n']} 条测试数据，{result['seeds']} 个种子",
+            f"accuracy, the same {result['n']} test rows, {result['seeds']} seeds",
+        ),
+        title_justify="left",
+    )
+    shown.add_column(t("方法", "method"))
+    for point in result["curves"][0]["points"]:
+        shown.add_column(t(f"{point['rows']} 条", f"{point['rows']} rows"), justify="right")
+    for one in result["curves"]:
+        shown.add_row(localised(one["title"]), *(_cell(point) for point in one["points"]))
+    sentences = [localised(one) for one in result["sentences"]]
+    return "\n".join([printed(shown, WIDTH), *sentences, t("报告：", "report: ") + result["report"]])
+
+
+def auto_text(result: Mapping[str, Any]) -> str:
+    """What came out: the scores, the advice, and where the model, its settings and the reasons are."""
+    lines = []
+    if "table" in result:
+        metric = result["table"]["metric"]
+        for row in result["table"]["rows"]:
+            lines.append(f"{localised(row['title'])}: {metric_title(metric)} {score_cell(row['metrics'][metric])}")
+        lines.append(t("建议：", "recommendation: ") + localised(result["table"]["recommendation"]["text"]))
+    lines.append(t("模型：", "model: ") + result["best"]["run"])
+    lines.append(t("同样的选择（含理由）：", "the same choices, with their reasons: ") + result["best_config"])
+    return "\n".join([*lines, t("报告：", "report: ") + result["report"]])
 
 
 def _cell(value: Mapping[str, Any] | None, sign: bool = False) -> str:

@@ -32,7 +32,8 @@ SHORTEST_SHARED = 16
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A written answer. ``tokens`` include the end token if it ``ended``, else it was cut off at `max_new_tokens`;
+    """A written answer. ``tokens`` include the end token if it ``ended``, else it was cut off at `max_new_tokens` or where the model's
+    positions end;
     ``log_probabilities`` (nats, one for each token) are the model's own, whatever the temperature."""
 
     tokens: tuple[int, ...]
@@ -67,7 +68,8 @@ def generate(
     for group in split_by_tokens(weights, most_tokens):
         draws = [_draws(seed, i, number, decoding) for i in group for number in range(samples)]
         batch = _Batch(model, [prompts[i] for i in group], samples, shared)
-        answers = _written(batch, draws, frozenset(ends), decoding)
+        most = [_most_new(model, len(prompts[i]), decoding) for i in group for _ in range(samples)]
+        answers = _written(batch, draws, most, frozenset(ends), decoding)
         for i in group:
             results[i] = [next(answers) for _ in range(samples)]
         if progress:
@@ -75,26 +77,34 @@ def generate(
     return results
 
 
+def _most_new(model: nn.Module, prompt_tokens: int, decoding: DecodingConfig) -> int:
+    """How many tokens an answer to a prompt may have: a model with so many positions cannot go beyond them."""
+    positions = getattr(inner(model).config, "max_position_embeddings", None)  # not every architecture counts positions
+    return decoding.max_new_tokens if positions is None else max(1, min(decoding.max_new_tokens, positions - prompt_tokens))
+
+
 def _draws(seed: int, prompt: int, sample: int, decoding: DecodingConfig) -> np.ndarray:
     """The random numbers in [0, 1) that decide the tokens of one answer."""
     return np.random.Generator(np.random.PCG64([seed, prompt, sample])).random(decoding.max_new_tokens)
 
 
-def _written(batch: "_Batch", draws: Sequence[np.ndarray], ends: frozenset[int], decoding: DecodingConfig) -> Iterator[Answer]:
-    """The answers to a batch's rows, in their order."""
+def _written(
+    batch: "_Batch", draws: Sequence[np.ndarray], most: Sequence[int], ends: frozenset[int], decoding: DecodingConfig
+) -> Iterator[Answer]:
+    """The answers to a batch's rows, in their order; ``most``: their longest lengths in tokens."""
     tokens: list[list[int]] = [[] for _ in draws]
     logs: list[list[float]] = [[] for _ in draws]
     rows, open_rows = list(range(len(draws))), set(range(len(draws)))
-    for step in range(decoding.max_new_tokens):
+    for step in range(max(most)):
         drawn = torch.tensor(np.array([draws[row][step] for row in rows]), device=batch.hidden_BH.device)
         chosen_B, logs_B = choose_tokens(batch.hidden_BH @ output_matrix(batch.model).T, drawn, decoding)
         for row, token, log in zip(rows, chosen_B.tolist(), logs_B.tolist(), strict=True):
             if row in open_rows:
                 tokens[row].append(token)
                 logs[row].append(log)
-                if token in ends:
+                if token in ends or step + 1 == most[row]:
                     open_rows.remove(row)
-        if not open_rows or step + 1 == decoding.max_new_tokens:
+        if not open_rows:
             break
         if 8 * (len(rows) - len(open_rows)) >= len(rows):
             kept = [place for place, row in enumerate(rows) if row in open_rows]

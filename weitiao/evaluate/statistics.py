@@ -12,7 +12,7 @@ from typing import Literal, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
+from scipy.stats import binomtest, permutation_test
 from scipy.stats import bootstrap as scipy_bootstrap
 
 from weitiao.records import Estimate
@@ -120,6 +120,26 @@ def mcnemar(correct_a: NDArray[np.bool_], correct_b: NDArray[np.bool_]) -> McNem
     a_only, b_only = int(np.sum(a & ~b)), int(np.sum(b & ~a))
     p_value = float(binomtest(a_only, a_only + b_only, 0.5).pvalue) if a_only + b_only else 1.0
     return {"a_only": a_only, "b_only": b_only, "p_value": p_value}
+
+
+def sign_flip(differences: NDArray[np.float64], seed: int, resamples: int = 9999) -> float:
+    """Two-sided p-value of paired differences, [n], if each could as well have had the other sign (Fisher's permutation test).
+
+    Exact where there are no more sign patterns than ``resamples``; 1 where no row differs.
+    """
+    differing = differences[differences != 0]
+    if not len(differing):
+        return 1.0
+    result = permutation_test(
+        (differing,),
+        lambda values, axis: values.mean(axis=axis),
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=resamples,
+        batch=max(1, _INDICES_IN_MEMORY // len(differing)),
+        rng=np.random.default_rng(seed),
+    )
+    return float(result.pvalue)
 
 
 def paired_difference(correct_a: NDArray[np.bool_], correct_b: NDArray[np.bool_], seed: int) -> Estimate:

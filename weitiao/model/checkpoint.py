@@ -8,6 +8,7 @@ dropout and learning rate follow from the seed and the step's number.
 import json
 import struct
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from weitiao import storage
+from weitiao.data.columns import Columns
 from weitiao.errors import DamagedError, ModelError, NonFiniteError
 from weitiao.language import t
 from weitiao.model.heads import has_score_head
@@ -25,7 +27,7 @@ from weitiao.storage import published_folder, write_json
 
 WEIGHTS, MOMENTS, POSITION = "weights.safetensors", "moments.safetensors", "position.json"
 _DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.float64: "F64"}
-_CARD_KEYS = {"task", "labels", "method", "max_tokens", "base_model"}
+_CARD_KEYS = {"task", "labels", "method", "max_tokens", "base_model", "columns"}
 CARD = "weitiao.json"
 """The file in a result folder that says what the model is for."""
 
@@ -122,7 +124,7 @@ def read_position(folder: Path) -> dict[str, Any]:
     """Where in the training a checkpoint stands. Raises DamagedError."""
     path = folder / POSITION
     try:
-        position = json.loads(path.read_text(encoding="utf-8"))
+        position = json.loads(storage.read_text(path))
         numbers = [position["step"]]
         if position["resumable"]:
             best, clock = position["best"], position["clock"]
@@ -163,16 +165,33 @@ def publish_model(folder: Path, model: Any, tokenizer: Any, card: dict[str, Any]
 def read_card(folder: Path) -> dict[str, Any]:
     """What the model in a result folder is for. Raises ModelError."""
     try:
-        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        card = json.loads(storage.read_text(folder / CARD))
+    except (OSError, ValueError, RecursionError):
         raise ModelError(
             str(folder / CARD),
             t("没有或读不了", "absent or unreadable"),
             t("这次运行没有完成？看 run.json 里的 state", "did the run finish? see state in its run.json"),
         ) from None
-    if not isinstance(card, dict) or not card.keys() >= _CARD_KEYS:
+    if not isinstance(card, dict) or not card.keys() >= _CARD_KEYS or not _is_card(card):
         raise ModelError(str(folder / CARD), t("内容不完整", "not a complete card"), t("重新训练", "train again"))
     return card
+
+
+def _is_card(card: dict[str, Any]) -> bool:
+    """Whether each entry is of the kind that its readers rely on."""
+    labels, base, columns, longest, task = (card[key] for key in ("labels", "base_model", "columns", "max_tokens", "task"))
+    return (
+        isinstance(labels, list)
+        and all(isinstance(label, str) for label in labels)
+        and isinstance(base, dict)
+        and all(isinstance(base.get(key), str) for key in ("path", "sha256"))
+        and isinstance(columns, dict)
+        and columns.keys() <= {field.name for field in fields(Columns)}
+        and isinstance(task, dict)
+        and bool(labels) == (task.get("kind") == "classification")
+        and type(longest) is int
+        and longest > 0
+    )
 
 
 def count_parameters(parameters: Iterable[nn.Parameter]) -> int:

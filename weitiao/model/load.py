@@ -15,6 +15,7 @@ from weitiao.config_data import ModelConfig
 from weitiao.errors import ModelError
 from weitiao.hub.allowlist import refuse_links_out
 from weitiao.language import t
+from weitiao.model.limits import read_settings, require_ordinary_files, require_ordinary_numbers, require_weights_for
 from weitiao.storage import folder_sha256
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 REWARD_LABELS = ("reward",)
 """The one label of a reward model's head."""
 _LARGEST_HEADER_BYTES = 25_000_000  # the largest published models stay under 2 MB
+_MOST_TENSORS = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +97,11 @@ def check_settings(path: Path) -> dict[str, Any]:
     and wants no code to be run. Raises ModelError."""
     where = str(path)
     refuse_links_out(path)
-    config = _read_json(path / "config.json")
+    require_ordinary_files(path)
+    config = read_settings(path / "config.json")
+    require_ordinary_numbers(config, path / "config.json")
     others = [name for name in ("tokenizer_config.json", "generation_config.json") if (path / name).is_file()]
-    for name, settings in [("config.json", config), *((name, _read_json(path / name)) for name in others)]:
+    for name, settings in [("config.json", config), *((name, read_settings(path / name)) for name in others)]:
         if not _wants_code(settings):
             continue
         raise ModelError(
@@ -129,24 +133,6 @@ def _wants_code(settings: Any) -> bool:
         elif isinstance(part, list):
             parts += part
     return False
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ModelError(
-            str(path),
-            t("没有这个文件", "no such file"),
-            t("这不是 transformers 格式的模型文件夹", "this is not a model folder in the transformers format"),
-        ) from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(
-            str(path), t(f"读不了：{error}", f"cannot be read: {error}"), t("重新下载这个文件", "fetch the file again")
-        ) from None
-    if not isinstance(value, dict):
-        raise ModelError(str(path), t("不是 JSON 对象", "not a JSON object"), t("重新下载这个文件", "fetch the file again"))
-    return value
 
 
 def _weight_files(path: Path) -> tuple[str, ...]:
@@ -181,7 +167,7 @@ def _weight_files(path: Path) -> tuple[str, ...]:
 
 def shard_names(index: Path) -> list[str]:
     """The safetensors files that an index names. Raises ModelError for anything else, and for names that lead out of the folder."""
-    weight_map = _read_json(index).get("weight_map")
+    weight_map = read_settings(index).get("weight_map")
     if not isinstance(weight_map, dict):
         raise ModelError(str(index), t("没有 weight_map", "no weight_map"), t("重新下载这个文件", "fetch the file again"))
     names = sorted({str(name) for name in weight_map.values()})
@@ -209,6 +195,8 @@ def _count_elements(path: Path) -> int:
             raise ModelError(str(path), *broken)
         try:
             header = json.loads(file.read(length))
+            if len(header) > _MOST_TENSORS:
+                raise ValueError(len(header))
             tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
             end = max((int(entry["data_offsets"][1]) for entry in tensors.values()), default=0)
             elements = 0
@@ -286,6 +274,9 @@ def load_tokenizer(folder: ModelFolder) -> "PreTrainedTokenizerBase":
     except Exception as error:
         cause = t(f"分词器打不开：{first_line(error)}", f"the tokenizer cannot be opened: {first_line(error)}")
         raise ModelError(where, cause, t("重新下载分词器文件", "fetch the tokenizer files again")) from error
+    if not isinstance(tokenizer.model_max_length, (int, float)):
+        cause = t("model_max_length 不是数字", "model_max_length is no number")
+        raise ModelError(str(folder.path / "tokenizer_config.json"), cause, t("改正它", "correct it"))
     check_vocabulary(folder, len(tokenizer))
     return tokenizer
 
@@ -336,6 +327,11 @@ def without_weights(folder: ModelFolder, num_labels: int | None) -> "PreTrainedM
         raise ModelError(str(folder.path / "config.json"), cause, t("检查 config.json", "check config.json")) from error
 
 
+def count_elements(model: "PreTrainedModel") -> int:
+    """Number of elements of a model's parameters, tied ones once."""
+    return sum(p.numel() for p in model.parameters())
+
+
 def _load(
     auto_class: Any, folder: ModelFolder, device: "torch.device", dtype: "torch.dtype", changes: dict[str, Any], fresh: tuple[str, ...]
 ) -> "PreTrainedModel":
@@ -344,6 +340,9 @@ def _load(
     from transformers.utils import logging
 
     remedy = t("检查 config.json 与权重是否配套", "check that config.json and the weights belong together")
+    shape = without_weights(folder, changes.get("num_labels"))
+    fresh_elements = sum(p.numel() for name, p in shape.named_parameters() if name in fresh)
+    require_weights_for(folder.config, count_elements(shape) - fresh_elements, folder.parameters, folder.path / "config.json")
     level = logging.get_verbosity()
     logging.set_verbosity(CRITICAL)  # it reports a fresh score head at length; what matters is checked below
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]

@@ -1,13 +1,15 @@
 """A model folder's tokenizer without transformers (whose import loads torch): what `check` needs to count and show tokens."""
 
-import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from tokenizers import AddedToken, Tokenizer
 
+from weitiao import storage
 from weitiao.errors import ModelError
 from weitiao.language import t
+from weitiao.model.limits import read_settings
 from weitiao.model.load import ModelFolder, check_vocabulary, first_line
 
 
@@ -25,12 +27,13 @@ class PlainTokenizer:
         self.backend_tokenizer.no_truncation()  # as transformers has it, whatever the file says
         self.backend_tokenizer.no_padding()
         check_vocabulary(folder, self.backend_tokenizer.get_vocab_size())
-        self._settings = _read_settings(folder)
+        path = folder.path / "tokenizer_config.json"
+        self._settings = read_settings(path) if path.is_file() else {}
         template = folder.path / "chat_template.jinja"
         stated = self._settings.get("chat_template")
         if isinstance(stated, list):  # several, by name
-            stated = next((entry["template"] for entry in stated if entry.get("name") == "default"), None)
-        self.chat_template: str | None = template.read_text(encoding="utf-8") if template.is_file() else stated
+            stated = next((one.get("template") for one in stated if isinstance(one, dict) and one.get("name") == "default"), None)
+        self.chat_template: Any = _read_template(template) if template.is_file() else stated
 
     @property
     def added_tokens_decoder(self) -> dict[int, AddedToken]:
@@ -59,15 +62,14 @@ class PlainTokenizer:
 
     def _special(self, name: str) -> str | None:
         value = self._settings.get(name)
-        return value.get("content") if isinstance(value, dict) else value
+        text = value.get("content") if isinstance(value, dict) else value
+        return text if isinstance(text, str) else None
 
 
-def _read_settings(folder: ModelFolder) -> dict[str, Any]:
-    path = folder.path / "tokenizer_config.json"
+def _read_template(path: Path) -> str:
     try:
-        value = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        return storage.read_text(path)
     except (OSError, ValueError) as error:
         raise ModelError(
             str(path), t(f"读不了：{error}", f"cannot be read: {error}"), t("重新下载这个文件", "fetch the file again")
         ) from None
-    return value if isinstance(value, dict) else {}

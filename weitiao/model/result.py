@@ -9,7 +9,8 @@ from weitiao.config_data import ModelConfig
 from weitiao.errors import ModelError
 from weitiao.hub.resolve import localise_model
 from weitiao.language import t
-from weitiao.model.checkpoint import read_card
+from weitiao.model.checkpoint import read_card, read_tensors
+from weitiao.model.limits import require_ordinary_adapter, require_ordinary_files
 from weitiao.model.load import (
     REWARD_LABELS,
     ModelFolder,
@@ -27,6 +28,7 @@ from weitiao.model.load import (
 def load_result(folder: Path, config: ModelConfig) -> tuple[nn.Module, ModelFolder, dict[str, Any]]:
     """The model of a result folder, the folder of its tokenizer, and its card. Raises ModelError, also when the base model under an adapter
     is another one than in training."""
+    require_ordinary_files(folder)
     card = read_card(folder)
     device = choose_device(config)
     dtype = choose_precision(config, device)
@@ -53,7 +55,7 @@ def load_result(folder: Path, config: ModelConfig) -> tuple[nn.Module, ModelFold
 
 
 def _with_adapter(model: Any, folder: Path) -> nn.Module:
-    from peft import PeftModel
+    from peft import PeftModel, get_peft_model_state_dict
 
     if not (folder / "adapter_model.safetensors").is_file():
         raise ModelError(
@@ -61,12 +63,23 @@ def _with_adapter(model: Any, folder: Path) -> nn.Module:
             t("没有 adapter_model.safetensors", "no adapter_model.safetensors"),
             t("这次运行没有完成？看 run.json", "did the run finish? see its run.json"),
         )
+    require_ordinary_adapter(folder)
+    held = read_tensors(folder / "adapter_model.safetensors")
     try:
         with without_known_warnings():
-            return PeftModel.from_pretrained(model, folder, autocast_adapter_dtype=False, local_files_only=True).eval()
+            adapted = PeftModel.from_pretrained(model, folder, autocast_adapter_dtype=False, local_files_only=True).eval()
+            wanted = get_peft_model_state_dict(adapted, save_embedding_layers=False)
     except Exception as error:
         raise ModelError(
             str(folder),
             t(f"适配器打不开：{first_line(error)}", f"the adapter cannot be opened: {first_line(error)}"),
             t("重新训练，或换回原来的文件", "train again, or restore the original files"),
         ) from error
+    wrong = sorted(held.keys() ^ wanted.keys()) or sorted(name for name, value in held.items() if not value.isfinite().all())
+    if wrong:  # peft would go on without what is absent, and answer with what is NaN
+        raise ModelError(
+            str(folder / "adapter_model.safetensors"),
+            t(f"权重缺少、多余或不是有限数：{wrong[0]}", f"a weight is missing, too many, or not finite: {wrong[0]}"),
+            t("重新训练，或换回原来的文件", "train again, or restore the original files"),
+        )
+    return adapted

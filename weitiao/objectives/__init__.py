@@ -2,9 +2,10 @@
 
 from torch import nn
 
-from weitiao.config_objectives import DpoObjective, ObjectiveConfig, OrpoObjective, RewardObjective, SimpoObjective
+from weitiao.config_objectives import DpoObjective, GrpoObjective, ObjectiveConfig, OrpoObjective, RewardObjective, SimpoObjective
 from weitiao.model.heads import has_score_head
 from weitiao.objectives.next_token import label_loss, next_token_loss
+from weitiao.objectives.policy import policy_loss
 from weitiao.objectives.preference import preference_loss
 from weitiao.objectives.reward import reward_loss
 from weitiao.train import Objective
@@ -16,6 +17,8 @@ def choose_objective(config: ObjectiveConfig, model: nn.Module) -> Objective:
     match config:
         case DpoObjective() | OrpoObjective() | SimpoObjective():
             return preference_loss(config)
+        case GrpoObjective():
+            return policy_loss(config)
         case RewardObjective():
             return reward_loss
         case _:

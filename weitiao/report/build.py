@@ -11,7 +11,7 @@ from weitiao.report.diagnosis import diagnose
 from weitiao.report.folder import RunFolder, dig, read_folder
 from weitiao.report.headline import build_headline
 from weitiao.report.pages import render
-from weitiao.report.words import state_title, task_title
+from weitiao.report.words import reward_metrics, state_title, task_title
 
 MAX_CONFIG_CHARACTERS = 20_000
 MAIN_METRICS = ("accuracy", "macro_f1", "log_loss", "calibration_error", "reward_accuracy", "reward_margin", "margin")
@@ -47,7 +47,7 @@ def _context(folder: RunFolder) -> dict[str, Any]:
         "state": state_title(str(folder.run.get("state"))),
         "task": task_title(folder.task),
         "headline": build_headline(folder),
-        "main_table": sections.metric_table(folder, MAIN_METRICS),
+        "main_table": sections.metric_table(folder, (*MAIN_METRICS, *reward_metrics(folder))),
         "text_table": None if folder.is_scored else sections.metric_table(folder, ("bits_per_character", "perplexity", "loss")),
         "other_table": sections.metric_table(folder, ("micro_f1", "weighted_f1", "macro_precision", "macro_recall", "loss")),
         "pairs": sections.pair_rows(folder),
@@ -68,6 +68,7 @@ def _context(folder: RunFolder) -> dict[str, Any]:
         "findings": rows.finding_rows(folder),
         "errors": rows.worst_errors(folder),
         "changes": rows.changes(folder),
+        "rollouts": rows.rollout_rows(folder),
         "phases": facts.phase_rows(folder),
         "method_facts": facts.method_facts(folder),
         "model_facts": facts.model_facts(folder),

@@ -10,7 +10,7 @@ from weitiao import storage
 from weitiao.language import Language, t, use
 from weitiao.report import facts
 from weitiao.report.figures import systems
-from weitiao.report.folder import Json, Reading, RunFolder, metric, read_folder, safe
+from weitiao.report.folder import Json, Reading, RunFolder, metric, parse_plain_yaml, read_folder, safe
 from weitiao.report.headline import build_headline, text_readings
 from weitiao.report.numbers import count, estimate
 from weitiao.report.rows import file_rows
@@ -100,6 +100,9 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+_LARGEST_CARD_BYTES = 1_000_000
+
+
 def _stated(run: Path) -> str:
     """The fields of card.yaml. A field that is absent is not stated; one that is not known here is printed under its own name."""
     titles = {
@@ -123,8 +126,10 @@ def _card_fields(path: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
     try:
-        value = yaml.safe_load(safe(path.read_text(encoding="utf-8-sig", errors="replace")))
-    except yaml.YAMLError:
+        if path.stat().st_size > _LARGEST_CARD_BYTES:
+            raise ValueError(path)
+        value = parse_plain_yaml(safe(path.read_text(encoding="utf-8-sig", errors="replace")))
+    except (yaml.YAMLError, ValueError, RecursionError):
         return {"card.yaml": t("不是 YAML，没有读", "is not YAML and was not read")}
     return {safe(str(key)): safe(str(item)) for key, item in value.items() if item} if isinstance(value, dict) else {}
 

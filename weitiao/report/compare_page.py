@@ -48,6 +48,7 @@ def compare_context(table: Json) -> dict[str, Any]:
         "figures": _figures(table),
         "failed": [(localised(one["title"]), one["reason"]) for one in table["failed"]],
         "runs": [(localised(row["title"]), row["run"]) for row in table["rows"] if row["run"]],
+        "choices": [(localised(one["what"]), localised(one["why"])) for one in table.get("choices", [])],
         "has_energy": any(row.get("energy_joules") is not None for row in table["rows"]),
     }
 

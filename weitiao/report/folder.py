@@ -28,6 +28,8 @@ _JSON_FILES = (
 _LINE_FILES = ("metrics.jsonl", "evaluation/predictions-before.jsonl", "evaluation/predictions-after.jsonl")
 _BASELINES = "evaluation/predictions-baselines.jsonl"
 
+_LARGEST_FILE_BYTES = 250_000_000
+
 _UNCOMMON = re.compile(r"[^\n\t -~\u3001-\u303f\u4e00-\u9fff\uff01-\uff5e]")
 """What has to be looked at one by one; nearly all characters of Chinese and English text are known to be harmless."""
 
@@ -65,6 +67,7 @@ class RunFolder:
     """What each linear baseline answered to a test row, by its id."""
     absent: tuple[str, ...]
     problems: tuple[tuple[str, str], ...]
+    rollouts: tuple[Json, ...] = ()
 
     @property
     def task(self) -> str:
@@ -122,6 +125,7 @@ def read_folder(path: Path) -> RunFolder:
         baseline_answers=_baseline_answers(path),
         absent=tuple(absent),
         problems=tuple(problems),
+        rollouts=_read_lines(path, "rollouts.jsonl", [], problems),
     )
 
 
@@ -135,6 +139,9 @@ def _read_text(path: Path, name: str, absent: list[str], problems: list[tuple[st
     file = path / name
     if not file.is_file():
         absent.append(name)
+        return ""
+    if (size := file.stat().st_size) > _LARGEST_FILE_BYTES:
+        problems.append((name, t(f"有 {size / 1e6:.0f} MB，没有读", f"has {size / 1e6:.0f} MB and was not read")))
         return ""
     content = file.read_bytes()
     try:
@@ -150,7 +157,7 @@ def _read_object(path: Path, name: str, absent: list[str], problems: list[tuple[
         return {}
     try:
         value = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         problems.append((name, t(f"不是完整的 JSON：{error}", f"is not complete JSON: {error}")))
         return {}
     if not isinstance(value, dict):
@@ -170,7 +177,7 @@ def _parse_lines(content: str, name: str, problems: list[tuple[str, str]]) -> It
             continue
         try:
             value = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             value = None
         if isinstance(value, dict):
             yield safe_object(value)
@@ -185,13 +192,27 @@ def _parse_lines(content: str, name: str, problems: list[tuple[str, str]]) -> It
 
 def _parse_config(content: str, problems: list[tuple[str, str]]) -> Json:
     try:
-        value = yaml.safe_load(content) if content else {}
-    except yaml.YAMLError as error:
+        value = parse_plain_yaml(content) if content else {}
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else None
         where = f"config.yaml:{mark.line + 1}" if mark else "config.yaml"
         problems.append((where, t("不是 YAML", "is not YAML")))
         return {}
     return safe_object(value) if isinstance(value, dict) else {}
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without aliases: a few lines of them can stand for more than any memory holds."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.composer.ComposerError(None, None, "an alias")
+        return super().compose_node(parent, index)
+
+
+def parse_plain_yaml(text: str) -> Any:
+    """One YAML document without aliases. Raises YAMLError, and ValueError or RecursionError for values that are none."""
+    return yaml.load(text, Loader=_Loader)
 
 
 def safe(text: str) -> str:

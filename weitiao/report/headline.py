@@ -8,7 +8,7 @@ from weitiao.report.folder import Json, Reading, RunFolder, dig, finite, metric,
 from weitiao.report.numbers import absent, count, decimal, estimate, general, interval, p_value
 from weitiao.report.words import metric_title, title_of
 
-LOWER_IS_BETTER = frozenset({"loss", "log_loss", "perplexity", "bits_per_character", "calibration_error"})
+LOWER_IS_BETTER = frozenset({"loss", "log_loss", "perplexity", "bits_per_character", "calibration_error", "overlong", "answer_tokens"})
 
 VerdictKind = Literal["higher", "lower", "undecided", "conflicting", "untested"]
 

@@ -11,9 +11,39 @@ from weitiao.report.words import localised, split_title
 MAX_LISTED_ROWS = 20
 MAX_ERRORS = 30
 MAX_CHANGES = 10
+MAX_ROLLOUT_STEPS = 6
 SHORT_CHARACTERS = 300
 LONG_CHARACTERS = 2000
 """A longer text is cut in the report, which must stay small; the predictions file has all of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """One answer that was drawn while learning by rewards; ``parts`` are its rewards one by one."""
+
+    step: str
+    prompt: str
+    answer: str
+    reward: str
+    parts: str
+
+
+def rollout_rows(folder: RunFolder) -> list[Rollout]:
+    """Some of the drawn answers, from the first step to the last."""
+    lines = folder.rollouts
+    places = sorted({round(i * (len(lines) - 1) / (MAX_ROLLOUT_STEPS - 1)) for i in range(MAX_ROLLOUT_STEPS)}) if lines else []
+    return [
+        Rollout(
+            count(line.get("step")),
+            str(line.get("prompt", ""))[-SHORT_CHARACTERS:],
+            str(answer.get("text", ""))[:SHORT_CHARACTERS],
+            decimal(finite(answer.get("reward")) or 0.0),
+            "  ".join(f"{name} {decimal(value)}" for name, part in parts.items() if (value := finite(part)) is not None),
+        )
+        for line in (lines[place] for place in places)
+        for answer in objects(line.get("answers"))
+        if isinstance(parts := answer.get("parts", {}), dict)
+    ]
 
 
 @dataclass(frozen=True, slots=True)

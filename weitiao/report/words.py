@@ -3,11 +3,20 @@
 from typing import Any
 
 from weitiao.language import current, t
-from weitiao.report.folder import Json
+from weitiao.report.folder import Json, RunFolder
+
+
+def reward_metrics(folder: RunFolder) -> tuple[str, ...]:
+    """The metrics of answers that were rewarded: the whole reward, its parts, the length, the share that was cut off."""
+    measured = [found for one in (folder.after, folder.before) if isinstance(found := one.get("metrics"), dict)]
+    names = dict.fromkeys(str(name) for found in measured for name in found)
+    return tuple(name for name in names if name == "reward" or name.startswith("reward/") or name in ("answer_tokens", "overlong"))
 
 
 def metric_title(name: str) -> str:
     """The name of a metric; one that is not known here keeps its own."""
+    if name.startswith("reward/"):
+        return t(f"奖励 {name[7:]}", f"reward {name[7:]}")
     titles = {
         "accuracy": t("准确率", "accuracy"),
         "macro_f1": t("宏平均 F1", "macro-F1"),
@@ -20,6 +29,30 @@ def metric_title(name: str) -> str:
         "loss": t("损失（奈特）", "loss (nats)"),
         "perplexity": t("困惑度", "perplexity"),
         "bits_per_character": t("每字符比特数", "bits per character"),
+        "exact_match": t("完全匹配", "exact match"),
+        "f1": t("词元 F1", "token F1"),
+        "rouge_l": "ROUGE-L",
+        "answered_f1": t("F1（有答案的题）", "F1, questions with an answer"),
+        "answered_exact_match": t("完全匹配（有答案的题）", "exact match, questions with an answer"),
+        "abstention_recall": t("拒答召回率", "abstention recall"),
+        "abstention_precision": t("拒答精确率", "abstention precision"),
+        "field_f1": t("字段 F1", "field F1"),
+        "json_valid": t("是合法的 JSON", "valid JSON"),
+        "schema_valid": t("合乎 JSON Schema", "keeps to the JSON Schema"),
+        "chrf": "chrF",
+        "bleu": "BLEU",
+        "answer_tokens": t("回答长度（词元）", "answer length (tokens)"),
+        "length_ratio": t("长度 / 参考长度", "length / reference length"),
+        "cut_off_rate": t("没写完的占比", "share cut off"),
+        "empty_rate": t("空回答的占比", "share empty"),
+        "distinct_1": "distinct-1",
+        "distinct_2": "distinct-2",
+        "reward": t("奖励", "reward"),
+        "overlong": t("没写完被截断的份额", "share of answers cut off"),
+        "silent_groups": t("组内奖励全同的份额", "share of groups with equal rewards"),
+        "entropy": t("熵（估计，奈特/词元）", "entropy (estimate, nats per token)"),
+        "clipped": t("不再推动的词元份额", "share of tokens pushed no further"),
+        "kl": t("与基础模型的 KL（奈特/词元）", "KL to the base model (nats per token)"),
         "margin": t("好坏回答之差", "margin between the answers"),
         "reward_accuracy": t("隐含奖励的准确率", "accuracy of the implied reward"),
         "reward_margin": t("隐含奖励之差（奈特）", "margin of the implied reward (nats)"),
@@ -65,6 +98,7 @@ def objective_title(name: str) -> str:
         "orpo": t("几率比偏好优化（orpo）", "odds-ratio preference optimisation (orpo)"),
         "simpo": t("无参考的偏好优化（simpo）", "preference optimisation without a reference (simpo)"),
         "reward": t("奖励模型（reward）", "reward model (reward)"),
+        "grpo": t("按奖励的强化学习（grpo）", "reinforcement by rewards (grpo)"),
     }
     return titles.get(name, name)
 
@@ -73,6 +107,7 @@ def task_title(name: str) -> str:
     """The name of a task."""
     titles = {
         "classification": t("分类", "classification"),
+        "qa": t("问答", "question answering"),
         "generation": t("回答（对话）", "generation (chats)"),
         "text": t("文本（预训练）", "text (pre-training)"),
         "preference": t("偏好（一好一差）", "preference (a better and a worse answer)"),
