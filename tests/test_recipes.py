@@ -10,11 +10,14 @@ ROOT = Path(__file__).parent.parent
 NEEDS_ITS_CORPUS = {"builtin_base.yaml", "builtin_base_2.yaml"}  # `make builtin-base` runs them; test_config checks the configurations
 NEEDS_PAIRS = {"preference_dpo.yaml"}  # tests/test_preference.py runs it
 NEEDS_A_HUB = {"fudan_news_qwen2_1_5b.yaml"}  # tests/hub/test_fudan_recipe.py serves one
+IN_A_ROW = [f"three_ways_{name}.yaml" for name in ("1_pretrain", "2_sft", "3_grpo")]
 RECIPES = sorted([*ROOT.glob("recipes/*.yaml"), *ROOT.glob("weitiao/builtin/*.yaml")])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("recipe", [r for r in RECIPES if r.name not in NEEDS_ITS_CORPUS | NEEDS_A_HUB | NEEDS_PAIRS], ids=lambda r: r.name)
+@pytest.mark.parametrize(
+    "recipe", [r for r in RECIPES if r.name not in {*NEEDS_ITS_CORPUS, *NEEDS_A_HUB, *NEEDS_PAIRS, *IN_A_ROW}], ids=lambda r: r.name
+)
 def test_it_runs(recipe: Path, tmp_path: Path) -> None:
     cut = ["train.max_steps=2", "train.batch_rows=8", "data.limit=200", "evaluate.before=false", "evaluate.baselines=false"]
     run = finetune(load_config(recipe, [f"runs={tmp_path}", *cut]))
@@ -24,3 +27,13 @@ def test_it_runs(recipe: Path, tmp_path: Path) -> None:
     after = run.read("evaluation/after.json")
     assert after["n"] == 702
     assert all(entry["low"] <= entry["value"] <= entry["high"] for entry in after["metrics"].values())
+
+
+@pytest.mark.slow
+def test_the_three_ways_run_in_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    cut = ["train.max_steps=2", "train.batch_rows=4", "evaluate.before=false", "train.validate_every=1"]
+    for name in IN_A_ROW:
+        run = finetune(load_config(ROOT / "recipes" / name, cut))
+        assert run.record["state"] == "finished"
+    assert run.read("evaluation/after.json")["metrics"]["reward"]["n"] == 702

@@ -158,7 +158,13 @@ def test_rewards_are_weighed_and_kept_apart():
 
 @pytest.mark.parametrize(
     ("name", "shown"),
-    [("one_short", "2 个回答|2 answers"), ("no_number", "nan"), ("broken", "ZeroDivisionError"), ("none", "none"), ("json:none", "json")],
+    [
+        ("one_short", "给了 1 个数|gave 1 numbers"),
+        ("no_number", "nan"),
+        ("broken", "ZeroDivisionError"),
+        ("none", "none"),
+        ("json:none", "json"),
+    ],
 )
 def test_a_function_that_fails_is_named(name, shown):
     function = name if ":" in name else f"own_rewards:{name}"

@@ -44,7 +44,7 @@ def _kind_or_tree(default: str) -> BeforeValidator:
 
 OBJECTIVES = {
     "classification": ("sft", "grpo"),
-    "qa": ("sft",),
+    "qa": ("sft", "grpo"),
     "generation": ("sft", "grpo"),
     "text": ("pretrain",),
     "preference": ("dpo", "orpo", "simpo", "reward"),

@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from weitiao.config_base import Name, Number, Part, Text, Whole
 from weitiao.language import t
+from weitiao.own_code import FunctionName
 
 
 def _pattern(value: str) -> str:
@@ -15,13 +16,6 @@ def _pattern(value: str) -> str:
         re.compile(value)
     except re.error as error:
         raise ValueError(t(f"不是正则表达式：{error}", f"no regular expression: {error}")) from None
-    return value
-
-
-def _function(value: str) -> str:
-    module, colon, name = value.partition(":")
-    if not (colon and name.isidentifier() and all(part.isidentifier() for part in module.split("."))):
-        raise ValueError(t("要写成 模块:函数", "write it as module:function"))
     return value
 
 
@@ -69,7 +63,7 @@ class FunctionReward(RewardPart):
     """What a Python function of yours says, run in this process."""
 
     kind: Literal["function"] = "function"
-    function: Annotated[Name, AfterValidator(_function)]
+    function: FunctionName
     """`module:function`; the module is looked for in the working folder too. It is given the prompts, the answers and the good answers
     (three lists) and returns one number for each."""
 

@@ -17,7 +17,7 @@ from weitiao.evaluate.answers import judge_written, num_steps
 from weitiao.evaluate.judge import Judgement, judge_labels, judge_text
 from weitiao.evaluate.pairs import judge_pairs
 from weitiao.evaluate.written import Marker
-from weitiao.hub.resolve import localise_data
+from weitiao.hub.resolve import localise_data, localise_file
 from weitiao.language import t
 from weitiao.prepare import encode_passages, encode_preferences, encode_prompts
 from weitiao.progress import Reporter
@@ -181,7 +181,8 @@ def _require_same_files(run: Run, dataset: Dataset) -> None:
 
 
 def evaluate(run: Path | str | Tuned, data: Path | str | None = None, reporter: Reporter | None = None) -> Judgement:
-    """Judge the model of a run on a labelled file, or again on its own test split (``data`` None). Raises DataError or ModelError."""
+    """Judge the model of a run on a labelled file (or data set on a hub), or again on its own test split (``data`` None). Raises UserError
+    or NetworkError."""
     tuned = run if isinstance(run, Tuned) else Tuned.load(run)
     reporter = reporter or Reporter(quiet=True)
     if data is None:
@@ -195,7 +196,7 @@ def evaluate(run: Path | str | Tuned, data: Path | str | None = None, reporter: 
             )
         dataset = Dataset({"train": [], "validation": [], "test": dataset.splits["test"]}, tuned.task, dataset.ledger, dataset.layout)
     else:
-        dataset = load_split(tuned.config, str(data), tuned.task)
+        dataset = load_split(tuned.config, localise_file(tuned.config, str(data), reporter), tuned.task)
     seed, most = tuned.config.seed, tuned.config.evaluate.batch_tokens
     if tuned.writes:
         marker = Marker.of(tuned.config)

@@ -1,13 +1,8 @@
 """What written answers are worth: several rewards, each with its weight, each kept apart for the log."""
 
-import math
-import os
 import re
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import import_module
-from typing import Any
 
 import numpy as np
 from torch import nn
@@ -15,12 +10,13 @@ from torch import nn
 from weitiao.config_rewards import AnyReward, FormatReward, FunctionReward, LengthReward, ModelReward, ScoreReward
 from weitiao.data.batch import make_trees, split_by_tokens
 from weitiao.data.render import ChatEncoder
-from weitiao.errors import ConfigError
+from weitiao.errors import ConfigError, NonFiniteError
 from weitiao.evaluate.scores import Score, exact_match, field_f1, is_json, rouge_l, token_f1
 from weitiao.language import t
 from weitiao.model.load import load_tokenizer
 from weitiao.model.result import load_result
 from weitiao.model.trees import answer_scores
+from weitiao.own_code import load_function, numbers
 from weitiao.records import Branch, Example, Tree
 from weitiao.run import Run
 
@@ -58,32 +54,12 @@ class Rewards:
         self._judges = [_judge(part, f"objective.rewards[{i}]", most_tokens) for i, part in enumerate(parts)]
 
     def score(self, answers: Sequence[Written]) -> tuple[Floats, dict[str, Floats]]:
-        """The whole reward of each answer [n], and each part of it without its weight. Raises ConfigError where one is no number."""
-        found = {name: self._values(i, answers) for i, name in enumerate(self.names)}
+        """The whole reward of each answer [n], and each part of it without its weight. Raises ConfigError where a function fails."""
+        found = {name: np.array(judge(answers), dtype=np.float64) for name, judge in zip(self.names, self._judges, strict=True)}
         total = sum((part.weight * found[name] for name, part in zip(self.names, self.parts, strict=True)), np.zeros(len(answers)))
+        if not np.isfinite(total).all():
+            raise NonFiniteError(t("奖励模型给出的分数不是有限的数", "a reward model gave a number that is not finite"))
         return total, found
-
-    def _values(self, i: int, answers: Sequence[Written]) -> Floats:
-        values = list(self._judges[i](answers))
-        where = f"objective.rewards[{i}] ({self.names[i]})"
-        if len(values) != len(answers):
-            raise ConfigError(
-                where,
-                t(
-                    f"给了 {len(answers)} 个回答，返回了 {len(values)} 个数",
-                    f"{len(answers)} answers were given, {len(values)} numbers came back",
-                ),
-                t("每个回答返回一个数", "return one number for each answer"),
-            )
-        for value, answer in zip(values, answers, strict=True):
-            if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not math.isfinite(value):
-                raise ConfigError(
-                    where,
-                    t(f"对 {answer.example.id} 的回答 {answer.text[:40]!r} 返回了 {value!r}，不是有限的数",
-                      f"returned {value!r} for the answer {answer.text[:40]!r} to {answer.example.id}, which is no finite number"),
-                    t("对每个回答都返回有限的数", "return a finite number for every answer"),
-                )  # fmt: skip
-        return np.array(values, dtype=np.float64)
 
 
 def _names(parts: Sequence[AnyReward]) -> tuple[str, ...]:
@@ -115,39 +91,14 @@ def _judge(part: AnyReward, where: str, most_tokens: int) -> Judge:
 
 
 def _function(name: str, where: str) -> Judge:
-    module, _, attribute = name.partition(":")
-    sys.path.insert(0, os.getcwd())
-    try:
-        function: Any = vars(import_module(module)).get(attribute)
-    except Exception as error:  # the user's module may raise anything
-        cause = t(f"模块 {module} 载入不了：{_said(error)}", f"the module {module} cannot be loaded: {_said(error)}")
-        raise ConfigError(
-            where, cause, t("模块放在当前文件夹或 Python 能找到的地方", "put it into this folder or where Python finds it")
-        ) from error
-    finally:
-        sys.path.remove(os.getcwd())
-    if not callable(function):
-        raise ConfigError(
-            where, t(f"{module} 里没有函数 {attribute}", f"{module} has no function {attribute}"), t("检查名字", "check the name")
-        )
+    function = load_function(name, where)
 
     def judge(answers: Sequence[Written]) -> Sequence[float]:
         prompts = [next((turn.content for turn in reversed(a.example.prompt) if turn.role == "user"), "") for a in answers]
-        try:
-            return list(function(prompts, [a.text for a in answers], [list(a.example.targets) for a in answers]))
-        except Exception as error:
-            cause = t(f"函数出错：{_said(error)}", f"the function failed: {_said(error)}")
-            remedy = t(
-                "它要收三个列表（提示、回答、正确答案），返回数的列表",
-                "it takes three lists (prompts, answers, good answers), and returns numbers",
-            )
-            raise ConfigError(where, cause, remedy) from error
+        texts, targets = [a.text for a in answers], [list(a.example.targets) for a in answers]
+        return numbers(function, name, where, len(answers), prompts, texts, targets)
 
     return judge
-
-
-def _said(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
 
 
 def _model(path: str, where: str, most_tokens: int) -> Judge:

@@ -10,6 +10,9 @@ from planted import clean_texts, edited
 
 from weitiao.config import RunConfig
 from weitiao.data.examples import Dataset, load_dataset
+from weitiao.data.rows import near_of
+from weitiao.data.similar import near_groups
+from weitiao.data.split import normalised
 from weitiao.errors import ConfigError, RunError
 from weitiao.prepare import balanced
 from weitiao.records import Encoded
@@ -83,6 +86,24 @@ def test_chats_repeat_each_other_with_question_and_answer(tmp_path: Path) -> Non
     train.write_text(train.read_text(encoding="utf-8").replace("甲。", "甲"), encoding="utf-8")
     assert kept("exact") == [1, 2, 4, 5, 6]
     assert kept("near") == [1, 2, 4]
+
+
+def test_groups_found_for_the_split_are_those_of_the_audit(tmp_path: Path) -> None:
+    """They are not looked for twice; where rows were left out, or were not compared, they are."""
+    draw = random.Random(4)
+    rows = [*rows_of(), *((edited(draw, text), "a") for text in TEXTS[:10])]
+    train = write(tmp_path / "train.jsonl", rows)
+    dataset = loaded(train, None, "none", share=0.3)
+    known = near_of(dataset.splits.values())
+    asked = [normalised(one.document) for split in dataset.splits.values() for one in split]
+    assert known is not None
+    again = near_groups(asked)
+    pairs = {(a, b) for a in range(50) for b in range(a) if again[a] == again[b]}
+    assert pairs == {(a, b) for a in range(50) for b in range(a) if known[a] == known[b]}
+    assert len(pairs) == 10
+    assert near_of(loaded(train, train, "none").splits.values()) is None
+    limited = load_dataset(RunConfig.model_validate({"data": {"train": train, "limit": 30}}))
+    assert near_of(limited.splits.values()) is None
 
 
 def test_large_data_keep_equal_texts_together_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,13 +4,14 @@ import os
 import random
 import subprocess
 import sys
+import unicodedata
 from collections import Counter, defaultdict
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weitiao.data.split import normalised, split_rows
+from weitiao.data.split import _dropped, normalised, split_rows
 from weitiao.errors import DataError
 from weitiao.records import SplitName
 
@@ -135,3 +136,17 @@ def test_no_rows() -> None:
 )
 def test_normalised(one: str, other: str, same: bool) -> None:
     assert (normalised(one) == normalised(other)) is same
+
+
+def test_what_is_dropped_is_what_unicode_says() -> None:
+    """Every character there is: punctuation, separators, control and format characters go, all others stay."""
+    for code in range(0x110000):
+        category = unicodedata.category(chr(code))
+        assert bool(_dropped().match(chr(code))) is (category[0] in "PZ" or category in ("Cc", "Cf")), hex(code)
+
+
+@given(st.text(max_size=40))
+def test_normalised_is_unicode_s_own_folding_without_what_is_dropped(text: str) -> None:
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    kept = [one for one in folded if (category := unicodedata.category(one))[0] not in "PZ" and category not in ("Cc", "Cf")]
+    assert normalised(text) == ("".join(kept) or "".join(folded.split()))

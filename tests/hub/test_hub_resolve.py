@@ -13,13 +13,14 @@ from huggingface_hub import constants
 from openpyxl import Workbook
 
 from weitiao import language
-from weitiao.config import RunConfig, build_config
+from weitiao.config import RunConfig, build_config, load_config
 from weitiao.config_data import ModelConfig
-from weitiao.data.examples import load_dataset
+from weitiao.data.examples import load_dataset, load_split
+from weitiao.data.folder import one_name, shards_of
 from weitiao.errors import ConfigError, DataError, HubError, NetworkError
 from weitiao.hub.fetch import fetch_model
 from weitiao.hub.names import HubName
-from weitiao.hub.resolve import localise, localise_model
+from weitiao.hub.resolve import localise, localise_file, localise_model
 from weitiao.progress import Reporter
 
 NAME, COMMIT = "Qwen/Tiny", "c" * 40
@@ -190,11 +191,90 @@ def test_local_folders_and_entries_are_left_alone(hubs: Hubs, tmp_path: Path) ->
     assert hubs.requests() == []
 
 
-def test_shards_are_not_taken_for_the_whole(hubs: Hubs) -> None:
-    hubs.serve("huggingface", "dataset", "a/news", {f"data/train-0000{i}-of-00002.jsonl": ROWS for i in range(2)})
-    with pytest.raises(DataError, match="2") as caught:
-        localise(data(train="hf://a/news"))
-    assert "weitiao download hf://a/news --data --to DIR" in str(caught.value)
+def shards(count: int, split: str = "train") -> dict[str, bytes]:
+    """Files of two rows each, none like another."""
+    rows = [[{"text": f"第{i}个文件第{j}行{'甲乙丙丁'[i]}{split}", "label": "xy"[j]} for j in range(2)] for i in range(count)]
+    written = ["".join(json.dumps(row) + "\n" for row in part).encode() for part in rows]
+    return {f"data/{split}-{i:05}-of-{count:05}.jsonl": part for i, part in enumerate(written)}
+
+
+@pytest.mark.parametrize("hub", ["modelscope", "huggingface"])
+def test_shards_are_read_as_the_one_file_that_they_are(hubs: Hubs, hub: str) -> None:
+    prefix = {"modelscope": "ms://", "huggingface": "hf://"}[hub]
+    hubs.serve(hub, "dataset", "a/news", {**shards(3), **shards(2, "test"), "data/validation-00000-of-00001.jsonl": ROWS})
+    inputs = localise(data(train=f"{prefix}a/news"))
+    folder = hubs.snapshot(hub, "dataset", "a/news") / "data"
+    assert inputs.config.data.train == str(folder / "train-all-of-00003.jsonl")
+    assert inputs.pinned.data.test == f"{prefix}a/news@{COMMIT}/data/test-all-of-00002.jsonl"
+    assert inputs.config.data.validation == str(folder / "validation-00000-of-00001.jsonl")
+    dataset = load_dataset(inputs.config)
+    assert {split: len(examples) for split, examples in dataset.splits.items()} == {"train": 6, "validation": 2, "test": 4}
+    files = [example.file for example in dataset.splits["train"]]
+    assert sorted(set(files)) == [str(folder / f"train-{i:05}-of-00003.jsonl") for i in range(3)]
+    assert inputs.data_source(files[-1])["file"] == "data/train-all-of-00003.jsonl"
+    for server in hubs.servers.values():
+        server.close()
+    again = localise(inputs.pinned.model_copy(update={"model": ModelConfig(offline=True)}))
+    assert again.config.data == inputs.config.data
+
+
+def test_shards_of_which_one_is_missing_are_refused(hubs: Hubs) -> None:
+    files = shards(3)
+    del files["data/train-00001-of-00003.jsonl"]
+    hubs.serve("huggingface", "dataset", "a/news", files)
+    for name in ("hf://a/news", "hf://a/news/data/train-all-of-00003.jsonl"):
+        with pytest.raises(DataError, match="train-00002-of-00003"):
+            localise(data(train=name))
+
+
+def test_shards_in_a_folder_by_their_one_name(tmp_path: Path) -> None:
+    for name, content in shards(2).items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    config = data(train=str(tmp_path / "data" / "train-all-of-00002.jsonl"), validation_share=0.0, test_share=0.0)
+    assert len(load_dataset(config).splits["train"]) == 4
+    (tmp_path / "data" / "train-00001-of-00002.jsonl").unlink()
+    with pytest.raises(DataError, match="train-00001-of-00002"):
+        load_dataset(config)
+
+
+@pytest.mark.parametrize(
+    ("name", "files"),
+    [
+        ("a/train-all-of-00002.jsonl.gz", ["a/train-00000-of-00002.jsonl.gz", "a/train-00001-of-00002.jsonl.gz"]),
+        ("train.jsonl", ["train.jsonl"]),
+        ("train-all-of-00002/x.jsonl", ["train-all-of-00002/x.jsonl"]),
+    ],
+)
+def test_one_name_for_all_shards(name: str, files: list[str]) -> None:
+    assert shards_of(name) == files
+    assert one_name(files) == (name if len(files) > 1 else None)
+    assert one_name(["train-00000-of-00002.csv", "train-00000-of-00002.json"]) is None
+
+
+def test_init_looks_at_a_data_set_on_a_hub(hubs: Hubs, tmp_path: Path) -> None:
+    hubs.serve("modelscope", "dataset", "a/news", {**shards(2), **shards(1, "test")})
+    result = command("init", "ms://a/news", "--out", tmp_path / "news.yaml", "--json")
+    assert result.code == 0, result.err
+    written = (tmp_path / "news.yaml").read_text(encoding="utf-8")
+    assert "  train: 'ms://a/news'\n" in written
+    assert "# written by weitiao init from 'ms://a/news'\n" in written
+    assert "validation_share: 0.1" in written
+    assert "test_share" not in written
+    dataset = load_dataset(localise(load_config(tmp_path / "news.yaml", ())).config)
+    assert len(dataset.splits["test"]) == 2
+    assert len(dataset.splits["train"]) + len(dataset.splits["validation"]) == 4
+    assert "no such data set" in refused("init", "ms://a/other")
+
+
+def test_one_more_file_of_a_hub_for_evaluate(hubs: Hubs) -> None:
+    hubs.serve("modelscope", "dataset", "a/news", {**shards(2), **shards(2, "test"), "more.jsonl": ROWS})
+    folder = hubs.snapshot("modelscope", "dataset", "a/news")
+    config, quiet = data(), Reporter(quiet=True)
+    assert localise_file(config, "ms://a/news", quiet) == str(folder / "data" / "test-all-of-00002.jsonl")
+    assert len(load_split(config, localise_file(config, "ms://a/news", quiet), None).splits["test"]) == 4
+    assert localise_file(config, "ms://a/news/more.jsonl", quiet) == str(folder / "more.jsonl")
+    assert localise_file(config, "local.jsonl", quiet) == "local.jsonl"
 
 
 def test_a_link_out_of_a_cache_is_not_followed(hubs: Hubs, tmp_path: Path) -> None:

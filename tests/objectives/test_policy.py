@@ -49,7 +49,8 @@ def test_values_derived_by_hand(monkeypatch):
     assert loss_of(monkeypatch, without, form="dr_grpo", answer_tokens=10)[0] == pytest.approx(-sum(gains) / 10)
     assert loss_of(monkeypatch, without, form="dapo", clip_high=0.28)[0] == pytest.approx(-(2 * 1.28 + gains[1] + gains[2]))
     value, parts = loss_of(monkeypatch, rollouts(), kl_weight=0.5)
-    assert value == pytest.approx(-((gains[0] + gains[1]) / 2 + gains[2]) + 0.5 * ((KL[0] + KL[1]) / 2 + KL[2]))
+    kl = [k * ratio for k, ratio in zip(KL, RATIOS, strict=True)]
+    assert value == pytest.approx(-((gains[0] + gains[1]) / 2 + gains[2]) + 0.5 * ((kl[0] + kl[1]) / 2 + kl[2]))
     assert parts["kl"] == (pytest.approx(sum(KL)), 3.0)
 
 

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any, Literal, NamedTuple, get_args
 
 from weitiao.audit.private import masked
+from weitiao.data.rows import near_of
 from weitiao.data.similar import near_groups
 from weitiao.data.split import normalised
 from weitiao.records import Encoded, Example, Role, SplitName, said
@@ -61,7 +62,8 @@ class Finding:
         }
 
 
-class Item(NamedTuple):
+@dataclass(eq=False)
+class Item:
     """An example in its split. ``key`` is what it shares with texts that a reader would call the same; ``asked`` is that of a chat without
     its system prompt, by which very different chats can look alike."""
 
@@ -71,17 +73,17 @@ class Item(NamedTuple):
     asked: str
     is_chat: bool
 
-    @property
+    @cached_property
     def text(self) -> str:
         """What the user wrote: the document, or the user's turns."""
         return said(self.example.prompt, "user") if self.is_chat else self.example.document
 
-    @property
+    @cached_property
     def written(self) -> str:
         """All that the row says but a label: the document, or every turn of the chat."""
         return said(self.example.turns, *get_args(Role)) if self.is_chat else self.example.document
 
-    @property
+    @cached_property
     def label(self) -> str:
         """What is to be learned: the label, or what the assistant says in a chat; empty where the task has no answers."""
         if self.is_chat:
@@ -95,8 +97,8 @@ def item(example: Example, split: SplitName, is_chat: bool) -> Item:
         key = normalised(example.document)
         return Item(example, split, key, key, False)
     asked = normalised(said(example.prompt, "user"))
-    key = normalised(said(example.prompt, "system", "user", "tool"))
-    return Item(example, split, asked if key == asked else key, asked, True)
+    alone = all(turn.role in ("user", "assistant") for turn in example.prompt)
+    return Item(example, split, asked if alone else normalised(said(example.prompt, "system", "user", "tool")), asked, True)
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,8 @@ class AuditInput:
     @cached_property
     def groups(self) -> list[int]:
         """For each of ``items`` the group of near-duplicates that it is in (see `weitiao.data.similar`)."""
-        return near_groups([item.asked for item in self.items])
+        known = near_of(self.splits.values())
+        return near_groups([item.asked for item in self.items]) if known is None else known
 
     @cached_property
     def counts(self) -> Counter[str]:

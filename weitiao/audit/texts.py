@@ -23,13 +23,16 @@ _DAMAGE = re.compile(
     f"\ufffd|锟斤拷|烫烫烫|屯屯屯|[\x00-\x08\x0e-\x1f\x7f]|ï»¿|[ÃÂ][\u0080-\u00bf]|â€{_CONTINUED}|(?:[ä-é]{_CONTINUED}{{2}}){{2}}"
 )
 """Replacement characters, the traces of uninitialised memory, control characters, and UTF-8 that was read as Latin-1 or Windows-1252."""
+_DAMAGE_SIGN = re.compile("[\ufffd锟烫屯\x00-\x08\x0e-\x1f\x7fïÃÂâä-é]")
+"""What every damage begins with: a quick look spares the patterns nearly all texts."""
+_GBK_SIGN = re.compile("[锛銆鐨殑鍦浜鏄浠鎴浣鎮瑕濡杩鏈笉涓鍙]")
 _GBK_RUN = re.compile("[\u3400-\u9fff\ue000-\uf8ff€]*[锛銆鐨殑鍦浜鏄浠鎴浣鎮瑕濡杩鏈笉涓鍙][\u3400-\u9fff\ue000-\uf8ff€]*")
 """Runs with a character that UTF-8 read as GBK is full of and Chinese seldom has."""
 _CHINESE = re.compile("[\u3000-\u303f\u4e00-\u9fff\uff00-\uffef]")
 _SCRIPTS = {
-    "zh": re.compile("[\u3400-\u9fff\U00020000-\U0003ffff]"),
-    "latin": re.compile("[A-Za-z\u00c0-\u024f]"),
-    "other": re.compile("[\u0370-\u1fff\u3040-\u30ff\uac00-\ud7af\ua000-\uabff\uf900-\ufdff\ufe70-\ufeff]"),
+    "zh": re.compile("[\u3400-\u9fff\U00020000-\U0003ffff]+"),
+    "latin": re.compile("[A-Za-z\u00c0-\u024f]+"),
+    "other": re.compile("[\u0370-\u1fff\u3040-\u30ff\uac00-\ud7af\ua000-\uabff\uf900-\ufdff\ufe70-\ufeff]+"),
 }
 _SCRIPT_NAMES = {"zh": Words("中文", "Chinese"), "latin": Words("拉丁字母", "Latin script"), "other": Words("其他文字", "another script")}
 
@@ -106,7 +109,9 @@ def _lines(text: str) -> Iterable[str]:
 def control_tokens(data: AuditInput) -> Finding | None:
     """Texts that spell a control token of this tokenizer or of a usual chat template."""
     own = re.compile("|".join(re.escape(token) for token in data.control_tokens if len(token) > 2) or r"(?!)")
-    found = [item for item in data.items if _CONTROL.search(item.written) or own.search(item.written)]
+    signs = {"<", "[", *(token[0] for token in data.control_tokens if token)}
+    written = ((item, item.written) for item in data.items)
+    found = [item for item, text in written if any(sign in text for sign in signs) and (_CONTROL.search(text) or own.search(text))]
     if not found:
         return None
     n = len(found)
@@ -147,8 +152,10 @@ def encoding_damage(data: AuditInput) -> Finding | None:
 
 
 def _is_damaged(text: str) -> bool:
-    if _DAMAGE.search(text):
+    if _DAMAGE_SIGN.search(text) and _DAMAGE.search(text):
         return True
+    if not _GBK_SIGN.search(text):
+        return False
     for run in _GBK_RUN.finditer(text):
         data = run[0].encode("gb18030", "ignore")
         restored = _CHINESE.findall(data.decode("utf-8", "ignore"))
@@ -183,7 +190,7 @@ def languages(data: AuditInput) -> Finding | None:
 
 def script_of(text: str) -> str:
     """The script of a text: zh where a fifth of its letters is Chinese (a Latin word has many more letters), latin, other, or "" (none)."""
-    counts = {name: len(pattern.findall(text[:2000])) for name, pattern in _SCRIPTS.items()}
+    counts = {name: sum(map(len, pattern.findall(text[:2000]))) for name, pattern in _SCRIPTS.items()}
     total = sum(counts.values())
     if not total:
         return ""

@@ -14,7 +14,9 @@ from weitiao.terminal import print_out
 
 def evaluate(
     run: RunFolder,
-    data: Annotated[str | None, typer.Option("--data", help=t("带标签的数据文件", "a labelled data file"))] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", help=t("带标签的数据文件，或 ms://… hf://…", "a labelled data file, or ms://… hf://…"))
+    ] = None,
     save: Annotated[
         bool,
         typer.Option(

@@ -13,7 +13,7 @@ from weitiao.terminal import print_out
 
 
 def init(
-    data: Annotated[Path, typer.Argument(help=t("数据文件或文件夹", "a data file or folder"))],
+    data: Annotated[str, typer.Argument(help=t("数据文件或文件夹，或 ms://… hf://…", "a data file or folder, or ms://… hf://…"))],
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help=t("写到哪里（默认：数据名.yaml）", "where to write it (default: the data's name with .yaml)")),
@@ -23,9 +23,11 @@ def init(
 ) -> None:
     """Look at a data file and write a commented configuration."""
     from weitiao.data.starter import starter_config
+    from weitiao.hub.resolve import files_to_look_at
+    from weitiao.progress import Reporter
 
-    text = starter_config(data, language.current())
-    target = out or Path(f"{data.name.split('.')[0] or 'config'}.yaml")
+    text = starter_config(data, language.current(), files_to_look_at(data, Reporter()))
+    target = out or Path(f"{Path(data).name.partition('@')[0].split('.')[0] or 'config'}.yaml")
     check_target(target, replace=force)
     write(target, text)
     emit(

@@ -68,7 +68,7 @@ class _Unusable(Exception):
 
 def read_chat(values: Mapping[str, Any], shape: str, columns: Columns, tags: Tags) -> Chat | str:
     """The chat of a row, or why there is none: "no_prompt", "no_answer", or "bad_chat: " and details for people."""
-    cells = {use: values.get(column) for use, column in columns.as_dict().items() if column is not None}
+    cells = {use: values.get(column) for use, column in columns.in_use}
     try:
         listed = "messages" in cells or shape == "preference_messages"
         return _checked(_from_turns(cells, tags) if listed else _from_pair(cells, shape, tags))

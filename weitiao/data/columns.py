@@ -12,6 +12,7 @@ import unicodedata
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Literal, get_args
 
 import yaml
@@ -57,6 +58,16 @@ class Columns:
     def as_dict(self) -> dict[str, str | None]:
         """Field → column."""
         return asdict(self)
+
+    @property
+    def in_use(self) -> tuple[tuple[str, str], ...]:
+        """(field, column) of each that is there."""
+        return _in_use(self)
+
+
+@cache
+def _in_use(columns: Columns) -> tuple[tuple[str, str], ...]:
+    return tuple((use, column) for use, column in asdict(columns).items() if column is not None)
 
 
 def find_columns(

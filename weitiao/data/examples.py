@@ -10,12 +10,13 @@ from weitiao.config import RunConfig
 from weitiao.config_tasks import ClassificationTask, GenerationTask, PreferenceTask, QaTask
 from weitiao.data.chats import Chat, Tags, read_chat, read_pair, read_question
 from weitiao.data.columns import Columns, parse_candidates, parse_label
+from weitiao.data.folder import shards_of
 from weitiao.data.json_schema import Checker, load_checker
 from weitiao.data.ledger import Ledger
 from weitiao.data.read import BadRow, check_file, encoding_of, read_rows
 from weitiao.data.rows import Content, Examples, Rows, digest
 from weitiao.data.shapes import Layout, find_layout
-from weitiao.data.similar import group_names, repeats
+from weitiao.data.similar import names_of, near_groups, repeats
 from weitiao.data.sources import BUILTIN_DATA, Source, find_sources, source_of
 from weitiao.data.split import normalised, split_rows
 from weitiao.errors import DataError
@@ -74,7 +75,7 @@ def load_dataset(config: RunConfig) -> Dataset:
 def load_split(config: RunConfig, path: str, task: Classification | None) -> Dataset:
     """One more file as a test split, read as the run's own data were; its labels must be the run's. Raises DataError."""
     ledger, rows = Ledger(), Rows()
-    layout = _read(config, source_of(config.data, path, "test"), ledger, rows)
+    layout, *_ = [_read(config, source_of(config.data, file, "test"), ledger, rows) for file in shards_of(path)]
     numbers = rows.members("test")
     if task is not None:
         _check_known(rows, numbers, "test", set(task.labels))
@@ -176,10 +177,14 @@ def _leave_out_repeats(config: RunConfig, rows: Rows, ledger: Ledger) -> None:
 
 
 def _groups(rows: Rows, numbers: Sequence[int]) -> list[str]:
-    """The same for rows that no split may part: near-duplicates; of data too large to compare, rows with the same text."""
+    """The same for rows that no split may part: near-duplicates, which the rows keep; of data too large to compare, rows with the same
+    text."""
     if rows.num_bytes > NEAR_BYTES:
         return [rows.group(number) for number in numbers]
-    return [digest(name) for name in group_names([normalised(rows.content(number).asked) for number in numbers])]
+    texts = [normalised(rows.content(number).asked) for number in numbers]
+    groups = near_groups(texts)
+    rows.keep_near(numbers, groups)
+    return [digest(name) for name in names_of(texts, groups)]
 
 
 def _assign(config: RunConfig, rows: Rows) -> dict[SplitName, Sequence[int]]:

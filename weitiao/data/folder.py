@@ -24,6 +24,7 @@ FILE_NAMES: dict[str, SplitName] = {
 }
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})$")
 """How hubs cut a large file: train-00000-of-00002.parquet."""
+_ALL_SHARDS = re.compile(r"-all-of-(\d{5})(?=\.[^/\\]*$)")
 
 
 def split_files(folder: Path) -> dict[SplitName, tuple[Path, ...]]:
@@ -68,9 +69,19 @@ def _check_one(folder: Path, split: SplitName, files: dict[str, list[Path]]) -> 
         raise DataError(str(folder), cause, t("补齐缺少的文件", "add the files that are missing"))
 
 
-def is_shard(name: str) -> bool:
-    """Whether a file's name says that it is one of several parts."""
-    return _SHARD.search(name.lower().removesuffix(".gz").rpartition(".")[0]) is not None
+def shards_of(name: str) -> list[str]:
+    """The files that a name stands for: `train-all-of-00002.parquet` for train-00000-of-00002.parquet and its successor, any other name for
+    itself."""
+    match = _ALL_SHARDS.search(name)
+    if match is None:
+        return [name]
+    return [f"{name[: match.start()]}-{number:05}-of-{match[1]}{name[match.end() :]}" for number in range(int(match[1]))]
+
+
+def one_name(names: Sequence[str]) -> str | None:
+    """The name that stands for these files, if they are all the shards of one; None if they are not."""
+    name = re.sub(r"-\d{5}-of-(\d{5})(?=\.[^/]*$)", r"-all-of-\1", names[0])
+    return name if name != names[0] and shards_of(name) == sorted(names) else None
 
 
 def _numbers(files: Sequence[Path]) -> list[tuple[int, int]]:

@@ -63,6 +63,7 @@ class Rows:
         self._labels = array("i")
         self._splits = array("b")
         self._digests = bytearray()
+        self._near = array("q")
         self._numbers: dict[str, int] = {}
         self._names: list[str] = []
         self._candidates: dict[int, tuple[str, ...]] = {}
@@ -134,6 +135,18 @@ class Rows:
     def group(self, number: int) -> str:
         """The same for rows with the same text, case, space and punctuation aside."""
         return self._digests[number * _DIGEST_BYTES : (number + 1) * _DIGEST_BYTES].hex()
+
+    def keep_near(self, numbers: Sequence[int], groups: Sequence[int]) -> None:
+        """Remember the groups of near-duplicates that rows are in."""
+        self._near = array("q", [-1]) * len(self)
+        for number, group in zip(numbers, groups, strict=True):
+            self._near[number] = group
+
+    def near(self, numbers: Sequence[int]) -> list[int] | None:
+        """The groups of near-duplicates of these rows, if they are just the rows that were compared; else None."""
+        compared = sum(group >= 0 for group in self._near)
+        known = [self._near[number] for number in numbers] if compared == len(numbers) else []
+        return known if known and min(known) >= 0 else None
 
     def members(self, split: SplitName | None) -> Sequence[int]:
         """The numbers of a split's rows (None: of those without one), in order."""
@@ -230,3 +243,10 @@ def example_name(examples: Sequence[Example], place: int) -> str:
 def example_place(examples: Sequence[Example], place: int) -> tuple[str, int]:
     """Its file and line, likewise."""
     return examples.where(place) if isinstance(examples, Examples) else (examples[place].file, examples[place].line)
+
+
+def near_of(splits: Iterable[Sequence[Example]]) -> list[int] | None:
+    """The groups of near-duplicates of all examples, one split behind the other, if they were found when the rows were divided."""
+    read = [examples for examples in splits if isinstance(examples, Examples)]
+    numbers = [number for examples in read for number in examples.numbers]
+    return read[0].rows.near(numbers) if read else None

@@ -67,12 +67,16 @@ def near_groups(texts: Sequence[str]) -> list[int]:
 
 
 def group_names(texts: Sequence[str]) -> list[str]:
-    """For each text the alphabetically first text of its group of near-duplicates.
+    """For each text the alphabetically first text of its group of near-duplicates (see :func:`names_of`)."""
+    return names_of(texts, near_groups(texts))
+
+
+def names_of(texts: Sequence[str], groups: Sequence[int]) -> list[str]:
+    """The same where the groups are known.
 
     A group of more than a tenth of the texts (and 50) is taken apart into equal texts again: kept together, it would decide the shares of a
     split alone. That happens where nearly all texts are built by one template.
     """
-    groups = near_groups(texts)
     sizes = Counter(groups)
     most = max(LARGE_GROUP, LARGE_SHARE * len(texts))
     return [texts[group] if sizes[group] <= most else text for text, group in zip(texts, groups, strict=True)]

@@ -10,7 +10,7 @@ from typing import Any
 from weitiao.config_data import DataConfig
 from weitiao.data.chats import ROLES, Tags
 from weitiao.data.columns import nearest
-from weitiao.data.folder import split_files
+from weitiao.data.folder import shards_of, split_files
 from weitiao.data.read import check_file
 from weitiao.errors import DataError
 from weitiao.language import t
@@ -42,13 +42,13 @@ def find_sources(data: DataConfig) -> list[Source]:
                 remedy = t("去掉这一项，或给 data.train 一个文件", "leave it out, or give a file as data.train")
                 raise DataError(f"data.{name}", cause, remedy)
         return [source_of(data, str(BUILTIN_DATA), None)]
-    files: dict[SplitName, tuple[str, ...]] = {"train": (data.train,)}
+    files: dict[SplitName, tuple[str, ...]] = {"train": tuple(shards_of(data.train))}
     if os.path.isdir(data.train):  # pathlib raises for a name that is too long
         files = {split: tuple(map(str, paths)) for split, paths in split_files(Path(data.train)).items()}
     if data.validation is not None:
-        files["validation"] = (data.validation,)
+        files["validation"] = tuple(shards_of(data.validation))
     if data.test is not None:
-        files["test"] = (data.test,)
+        files["test"] = tuple(shards_of(data.test))
     missing = ("validation" not in files and data.validation_share > 0) or ("test" not in files and data.test_share > 0)
     return [source_of(data, path, None if split == "train" and missing else split) for split, paths in files.items() for path in paths]
 

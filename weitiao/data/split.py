@@ -5,10 +5,11 @@ Which split a row gets depends on the seed and on the rows' content, not on thei
 
 import hashlib
 import math
+import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import cache
 
 from weitiao.errors import DataError
 from weitiao.language import t
@@ -99,12 +100,26 @@ def normalised(text: str) -> str:
 
     A text of nothing but punctuation keeps it, so that "！" and "？" differ. Symbols and emoji count: "C++" is not "C".
     """
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-    kept = folded.translate({ord(character): None for character in set(folded) if _dropped(character)})
-    return kept or "".join(folded.split())
+    composed = unicodedata.normalize("NFKC", text)
+    folded = composed.casefold()
+    if folded != composed:
+        folded = unicodedata.normalize("NFKC", folded)
+    return _dropped().sub("", folded) or "".join(folded.split())
 
 
-@lru_cache(maxsize=1 << 16)
-def _dropped(character: str) -> bool:
-    category = unicodedata.category(character)
-    return category[0] in "PZ" or category in ("Cc", "Cf")  # the unassigned may be an emoji newer than this Python
+@cache
+def _dropped() -> re.Pattern[str]:
+    """Runs of punctuation, separators, control and format characters. (What is unassigned may be an emoji newer than this Python.)"""
+    found = [code for codes in _PLANES for code in codes if _is_dropped(unicodedata.category(chr(code)))]
+    starts = [code for code, former in zip(found, [-2, *found], strict=False) if code != former + 1]
+    ends = [code for code, following in zip(found, [*found[1:], -2], strict=True) if following != code + 1]
+    spans = (f"\\U{start:08x}-\\U{end:08x}" for start, end in zip(starts, ends, strict=True))
+    return re.compile(f"[{''.join(spans)}]+")
+
+
+_PLANES = (range(0x20000), range(0xE0000, 0xE1000))
+"""All that Unicode has assigned but ideographs."""
+
+
+def _is_dropped(category: str) -> bool:
+    return category[0] in "PZ" or category in ("Cc", "Cf")

@@ -55,16 +55,20 @@ class _Look:
         return self.layout.columns
 
 
-def starter_config(path: Path, language: Language) -> str:
-    """A commented YAML config, in ``language``, for a data file or a folder with train, validation (dev, valid, val), test files.
+def starter_config(data: Path | str, language: Language, fetched: Mapping[SplitName, Path] | None = None) -> str:
+    """A commented YAML config, in ``language``, for a data file or a folder with train, validation (dev, valid, val), test files; or for a
+    data set on a hub, whose files are ``fetched``.
 
     Where column names do not settle which is which, the likeliest by content is written, marked as a guess. Raises ``DataError``.
     """
 
     def write() -> str:
         use(language)
+        path = Path(data)
         files: Mapping[SplitName, Sequence[Path]] = split_files(path) if path.is_dir() else {"train": (path,)}
-        return _config(path, files, _look(files["train"][0]))
+        if fetched:
+            files = {split: (file,) for split, file in fetched.items()}
+        return _config(str(data), files, _look(files["train"][0]), whole=bool(fetched))
 
     return copy_context().run(write)
 
@@ -156,11 +160,10 @@ def _document(look: _Look, row: Row) -> str:
     return ""
 
 
-def _config(path: Path, files: Mapping[SplitName, Sequence[Path]], look: _Look) -> str:
-    sharded = any(len(shards) > 1 for shards in files.values())
-    given = (
-        [f"  train: {yaml_scalar(str(path))}"] if sharded else [f"  {split}: {yaml_scalar(str(one))}" for split, (one, *_) in files.items()]
-    )
+def _config(name: str, files: Mapping[SplitName, Sequence[Path]], look: _Look, whole: bool) -> str:
+    """``whole``: one name stands for all files."""
+    whole = whole or any(len(shards) > 1 for shards in files.values())
+    given = [f"  train: {yaml_scalar(name)}"] if whole else [f"  {split}: {yaml_scalar(str(one))}" for split, (one, *_) in files.items()]
     absent = [split for split in SPLITS if split not in files]
     columns = look.columns.as_dict()
     pairs = ", ".join(f"{use_as}: {yaml_scalar(name)}" for use_as, name in columns.items() if name is not None)
@@ -174,7 +177,7 @@ def _config(path: Path, files: Mapping[SplitName, Sequence[Path]], look: _Look) 
     objective = "pretrain" if is_text else "dpo" if is_preference else "sft"
     limit = t("每行最多的 token 数；只截短正文，逐行记账", "most tokens per row; only the document is shortened, on record")
     lines = [
-        *(f"# {line}".rstrip() for line in _findings(files["train"][0], look)),
+        *(f"# {line}".rstrip() for line in _findings(name if whole else str(files["train"][0]), files["train"][0], look)),
         "",
         t(
             "model: builtin  # 或 Qwen/Qwen2-0.5B-Instruct 这样的名字，或本地文件夹",
@@ -225,10 +228,10 @@ def _listed_labels(look: _Look) -> list[str]:
     return [remark, f"  # task: {{kind: classification, labels: [{listed}]}}"]
 
 
-def _findings(path: Path, look: _Look) -> list[str]:
+def _findings(name: str, path: Path, look: _Look) -> list[str]:
     """The comment lines on what was found."""
     lines = [
-        t(f"由 weitiao init 根据 {_short(str(path))} 写成", f"written by weitiao init from {_short(str(path))}"),
+        t(f"由 weitiao init 根据 {_short(name)} 写成", f"written by weitiao init from {_short(name)}"),
         _size(path, look),
         t("列：", "columns: ") + ", ".join(map(_short, look.names)),
     ]

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from weitiao.data.folder import is_shard
+from weitiao.data.folder import one_name, shards_of
 from weitiao.errors import DataError, ModelError
 from weitiao.hub import cache
 from weitiao.hub.allowlist import RepoFile, data_files, left_out, model_settings, refuse_unsafe_names, split_of
@@ -67,7 +67,9 @@ def fetch_data(hub: Hub, name: HubName, splits: Sequence[str], reporter: Reporte
     refuse_unsafe_names(listing.files, listing.title)
     offered = data_files(listing.files)
     paths = [file.path for file in offered]
-    wanted = set(choose(name, paths, splits or ("train",), listing.title).values()) if splits or name.file or not paths else set(paths)
+    wanted = set(paths)
+    if splits or name.file or not paths:
+        wanted = {path for chosen in choose(name, paths, splits or ("train",), listing.title).values() for path in shards_of(chosen)}
     files = [file for file in offered if file.path in wanted]
     folder = cache.repository_folder(hub, "dataset", name.id)
     _announce(listing, files, reporter)
@@ -76,12 +78,12 @@ def fetch_data(hub: Hub, name: HubName, splits: Sequence[str], reporter: Reporte
 
 
 def choose(name: HubName, offered: Sequence[str], splits: Sequence[str], where: str) -> dict[str, str]:
-    """Split → path: the named file for the first split, else by the files' names; a split whose file is absent is left out, but the first
-    one must have its file. Raises DataError that lists the files and the line that settles it."""
+    """Split → path: the named file for the first split, else by the files' names (all shards of one are one file); a split whose file is
+    absent is left out, but the first one must have its file. Raises DataError that lists the files and the line that settles it."""
     listed = "".join(f"\n  {path}" for path in offered[:20]) + ("\n  …" if len(offered) > 20 else "")
     first = splits[0]
     if name.file is not None:
-        if name.file in offered:
+        if set(shards_of(name.file)) <= set(offered):
             return {first: name.file}
         cause = t(f"仓库里没有可读的 {name.file}；可读的：{listed}", f"no readable file {name.file}; readable ones:{listed}")
         raise DataError(where, cause, t("从上面选一个", "choose one of the above"))
@@ -94,10 +96,8 @@ def choose(name: HubName, offered: Sequence[str], splits: Sequence[str], where: 
         if not candidates and split == first == "train":
             unnamed = [path for path in offered if split_of(path) is None]
             candidates = unnamed if len(unnamed) == 1 else []
-        if len(candidates) > 1 and all(map(is_shard, candidates)):
-            cause = t(f"{split} 分成了 {len(candidates)} 个文件：{listed}", f"{split} is cut into {len(candidates)} files:{listed}")
-            command = f"weitiao download {_prefix(name)}{name.id} --data --to DIR"
-            raise DataError(where, cause, t(f"先运行 {command}，再写 data.train: DIR/…", f"run {command}, then data.train: DIR/…"))
+        if len(candidates) > 1 and (whole := one_name(candidates)):
+            candidates = [whole]
         if len(candidates) > 1 or (not candidates and split == first):
             example = f"data.{split}: {_prefix(name)}{name.id}/{(candidates or list(offered))[0]}"
             cause = t(f"从文件名看不出哪一个是 {split}：{listed}", f"the names of its files do not say which one is {split}:{listed}")

@@ -3,10 +3,12 @@ one, with a message. What was used is pinned, so that the saved configuration fi
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from weitiao.config import RunConfig
 from weitiao.config_data import DataConfig, ModelConfig
+from weitiao.data.folder import shards_of
 from weitiao.errors import ConfigError, DataError, HubError, ModelError, NetworkError
 from weitiao.hub import cache
 from weitiao.hub.allowlist import RepoFile, data_files, split_of
@@ -16,7 +18,7 @@ from weitiao.hub.names import PREFIXES, TITLES, Hub, HubName, Kind, data_name, m
 from weitiao.language import t
 from weitiao.model.load import check_folder
 from weitiao.progress import Reporter
-from weitiao.records import SPLITS
+from weitiao.records import SPLITS, SplitName
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,7 @@ class Inputs:
     def data_source(self, path: str) -> dict[str, Any]:
         """Where a data file came from; empty for a local one."""
         given = self.config.data.model_dump()
-        return next((source for split, source in self.sources.items() if given.get(split) == path), {})
+        return next((source for split, source in self.sources.items() if path in shards_of(given.get(split) or "")), {})
 
 
 def localise(config: RunConfig, reporter: Reporter | None = None) -> Inputs:
@@ -168,6 +170,28 @@ def localise_data(config: RunConfig, reporter: Reporter | None = None) -> Inputs
     return Inputs(_with_data(config, local), _with_data(config, kept), sources)
 
 
+def localise_file(config: RunConfig, text: str, reporter: Reporter) -> str:
+    """One more file that a command names, as a local path: its data set's test split where the name is that of a data set. Raises UserError
+    or NetworkError."""
+    name = data_name(text, "--data")
+    if name is None:
+        return text
+    name, sheet = _without_sheet(name)
+    snapshot, chosen = locate_data(name, ["test"], config.model.offline, reporter)
+    reporter.say(t(f"数据 {snapshot.id}：{chosen['test']}", f"data {snapshot.id}: {chosen['test']}"))
+    return str(snapshot.folder / chosen["test"]) + sheet
+
+
+def files_to_look_at(text: str, reporter: Reporter) -> dict[SplitName, Path]:
+    """split → its (first) local file of a data set that a command names; nothing for a path. Raises UserError or NetworkError."""
+    name = data_name(text, "DATA")
+    if name is None:
+        return {}
+    name, _ = _without_sheet(name)
+    snapshot, chosen = locate_data(name, ["train"] if name.file else SPLITS, False, reporter)
+    return {split: snapshot.folder / shards_of(chosen[split])[0] for split in SPLITS if split in chosen}
+
+
 def _without_sheet(name: HubName) -> tuple[HubName, str]:
     """``book.xlsx#sheet`` taken apart (a hub knows files only): the name of the file, and what stands behind it."""
     file, mark, sheet = (name.file or "").rpartition("#")
@@ -197,7 +221,7 @@ def _choose_cached(snapshot: Snapshot, name: HubName, splits: Sequence[str]) -> 
     offered = cache.offered(snapshot)
     if offered:
         chosen = choose(name, offered, splits, f"{TITLES[snapshot.hub]} {name.id}")
-        if not set(chosen.values()) <= set(snapshot.files):
+        if not {path for name in chosen.values() for path in shards_of(name)} <= set(snapshot.files):
             return None
     else:
         found = [RepoFile(path.relative_to(snapshot.folder).as_posix(), 0) for path in sorted(snapshot.folder.rglob("*")) if path.is_file()]
@@ -208,4 +232,4 @@ def _choose_cached(snapshot: Snapshot, name: HubName, splits: Sequence[str]) -> 
             chosen = choose(name, offered, splits, f"{TITLES[snapshot.hub]} {name.id}")
         except DataError:
             return None
-    return chosen if all(cache.stays_inside(snapshot, path) for path in chosen.values()) else None
+    return chosen if all(cache.stays_inside(snapshot, path) for name in chosen.values() for path in shards_of(name)) else None

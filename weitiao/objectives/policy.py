@@ -3,12 +3,13 @@
     A     an answer's advantage: by how much its reward is above the mean of its group, with `grpo` and `dapo` in units of the group's
           standard deviation
     ρ     p(token) now / p(token) when it was drawn
-    loss = −Σ w [ min(ρ A, clip(ρ, 1 − clip_low, 1 + clip_high) A) − kl_weight (p₀/p − log(p₀/p) − 1) ]        p₀: by the base model
+    loss = −Σ w [ min(ρ A, clip(ρ, 1 − clip_low, 1 + clip_high) A) − kl_weight ρ (p₀/p − log(p₀/p) − 1) ]        p₀: by the base model
 
     grpo      w = 1 / tokens of the answer, divided by the number of answers      Shao et al. 2024, arXiv:2402.03300
     dr_grpo   w = 1 / answer_tokens, divided by the number of answers             Liu et al. 2025, arXiv:2503.20783
     dapo      w = 1, divided by the number of tokens of the step                  Yu et al. 2025, arXiv:2503.14476
-    KL: the estimate that is never below 0                                        Schulman 2020, http://joschu.net/blog/kl-approx.html
+    KL        the estimate that is never below 0                                  Schulman 2020, http://joschu.net/blog/kl-approx.html
+              times ρ, so that its gradient is that of the KL divergence          DeepSeek-V3.2, arXiv:2512.02556
 
 Left out: a value model (ppo).
 """
@@ -41,7 +42,7 @@ def policy_loss(config: GrpoObjective) -> Objective:
         if batch.reference_N is not None:
             away_N = batch.reference_N - logs_N
             divergences_N = torch.expm1(away_N) - away_N
-            losses_N = losses_N + config.kl_weight * divergences_N
+            losses_N = losses_N + config.kl_weight * ratios_N * divergences_N
             parts["kl"] = (float(divergences_N.detach().sum()), tokens)
         return Loss((losses_N * _weights(config, batch)).sum(), batch.weight, {**batch.facts, **parts})
 
