@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 CORPUS := build/builtin/corpus/train.jsonl
 
-.PHONY: help demo demo-methods bench test unit lint types fuzz faults audit-recall builtin-base builtin-check screenshots clean
+.PHONY: help demo demo-methods bench test unit lint types fuzz fuzz-guided faults audit-recall builtin-base builtin-check screenshots clean
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 20
 
@@ -38,6 +38,10 @@ FILES ?= 50000
 MINUTES ?= 120
 fuzz: $(STAMP)  ## random data files of every format and shape (FILES=50000 MINUTES=120)
 	$(BIN)/python tests/fuzz/formats.py --files $(FILES) --minutes $(MINUTES)
+
+fuzz-guided: $(STAMP)  ## the readers against a coverage-guided fuzzer (MINUTES=120; installs atheris, for Linux)
+	$(BIN)/python -m pip install -q --disable-pip-version-check atheris
+	$(BIN)/python tests/fuzz/guided.py -max_total_time=$$(( $(MINUTES) * 60 )) -timeout=10 -rss_limit_mb=4096
 
 build/peers/.ready: $(STAMP)
 	$(PYTHON) -m venv build/peers/trl && $(PYTHON) -m venv build/peers/lm-eval

@@ -14,6 +14,8 @@ from typer.main import get_command
 
 from weitiao.cli import app
 from weitiao.config import RunConfig, build_config, load_config, parse_yaml
+from weitiao.config_io import check_tree
+from weitiao.config_tune import TunePlan
 from weitiao.demo import demo_config
 
 ROOT = Path(__file__).parent.parent
@@ -187,7 +189,9 @@ def test_make_targets_exist(page):
 @pytest.mark.parametrize("page", PAGES, ids=relative)
 def test_code_in_the_pages_can_be_read(page):
     for language, content in blocks(page):
-        if language == "yaml" and not content.startswith("# card.yaml"):
+        if language == "yaml" and content.startswith("space:"):
+            check_tree(TunePlan, parse_yaml(content, relative(page)), relative(page))
+        elif language == "yaml" and not content.startswith("# card.yaml"):
             build_config(parse_yaml(content, relative(page)), relative(page))
         elif language == "python":
             names = [alias.name for node in ast.walk(ast.parse(content)) if isinstance(node, ast.ImportFrom) and node.module == "weitiao"

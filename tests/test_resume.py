@@ -91,6 +91,8 @@ class _Heard(Reporter):
     def say(self, text: str) -> None:
         self.said.append(text)
 
+    warn = say
+
 
 @pytest.mark.parametrize("after", [1, 2, 5, 9, 10])
 def test_the_result_is_that_of_an_uninterrupted_run(config, monkeypatch, after):

@@ -14,6 +14,7 @@ from weitiao.commands.options import language_first
 from weitiao.errors import UserError, WeitiaoError
 from weitiao.interrupts import Interrupts
 from weitiao.language import system_cause, t, visible
+from weitiao.masking import masked, masked_values
 from weitiao.terminal import json_line, prepare_streams, print_out
 from weitiao.usage import Command, Commands, UsageFault, usage_error
 
@@ -164,7 +165,7 @@ def run_command(arguments: Sequence[str]) -> int:
         where = f"{error.filename}: " if error.filename else ""
         return _failed(as_json, type(error).__name__, where + system_cause(error), 1)
     except Exception as error:
-        traceback.print_exc()
+        print(masked(traceback.format_exc()), file=sys.stderr)
         return _failed(
             as_json,
             type(error).__name__,
@@ -179,8 +180,9 @@ def _user_error(as_json: bool, error: UserError) -> int:
 
 
 def _failed(as_json: bool, kind: str, message: str, code: int, parts: dict[str, str] | None = None) -> int:
+    message = masked(message)
     if as_json:
-        print_out(json_line({"error": {"type": kind, "message": message, **(parts or {})}}))
+        print_out(json_line({"error": {"type": kind, "message": message, **masked_values(parts or {})}}))
     shown = message if code == INTERRUPTED else f"{t('错误', 'error')}: {message}"
     try:
         print(visible(shown), file=sys.stderr, flush=True)

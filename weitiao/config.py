@@ -20,6 +20,7 @@ from weitiao.config_tasks import ClassificationTask, GenerationTask, TaskConfig
 from weitiao.config_training import EvaluateConfig, OptimConfig, ReportConfig, TrainConfig
 from weitiao.hub.names import is_prefixed, model_name
 from weitiao.language import t
+from weitiao.masking import masked_values
 
 __all__ = ["RunConfig", "build_config", "load_config", "parse_yaml"]
 
@@ -71,6 +72,20 @@ class RunConfig(Part):
     evaluate: EvaluateConfig = EvaluateConfig()
     monitor: MonitorConfig = MonitorConfig()
     report: ReportConfig = ReportConfig()
+
+    @model_validator(mode="after")
+    def _holds_no_secret(self) -> "RunConfig":
+        tree = self.model_dump(mode="json")
+        for group, values in tree.items():
+            if masked_values(values) != values:
+                raise ValueError(
+                    t(
+                        f"{group} 里有密钥、令牌或带密码的网址；它会被写进运行文件夹。密钥请放进环境变量",
+                        f"{group} holds a key, a token or an address with a password, which would be written into the run folder; "
+                        "keep keys in the environment",
+                    )
+                )
+        return self
 
     @model_validator(mode="after")
     def _check(self) -> "RunConfig":

@@ -18,6 +18,7 @@ from weitiao.evaluate.judge import Judgement, compare, judge_baselines, judge_la
 from weitiao.evaluate.pairs import judge_pairs
 from weitiao.evaluate.predict import Predictor
 from weitiao.evaluate.written import compare_written
+from weitiao.journal import Journal
 from weitiao.language import current, t
 from weitiao.model import checkpoint
 from weitiao.model.heads import has_score_head, is_tied
@@ -51,7 +52,8 @@ def finetune(config: RunConfig, reporter: Reporter | None = None, *, fresh: bool
         check_existing(config, allow_changes)
     work = Workshop(config, reporter)
     run = open_run(work, fresh, allow_changes)
-    with Monitors(run, config.monitor, work.reporter), recorded(run):
+    reporter.journal = Journal(run.path)
+    with Monitors(run, config.monitor, work.reporter), recorded(run, reporter.journal):
         saves = Saves(run.path / "checkpoints", config.train.checkpoint, identity(work), reporter)
         start = save_point(run, saves, allow_changes)
         write_accounts(run, work)
@@ -94,15 +96,21 @@ def keep_judgement(folder: Path, judged: Judgement) -> None:
 
 
 @contextmanager
-def recorded(run: Run) -> Iterator[Run]:
-    """However the block ends, run.json says so."""
+def recorded(run: Run, journal: Journal) -> Iterator[Run]:
+    """However the block ends, run.json and the log say so."""
+    journal.write("info", t("继续", "goes on") if "resumed" in run.record else t("开始", "begins"))
     try:
         yield run
     except BaseException as error:
+        interrupted = isinstance(error, KeyboardInterrupt)
+        journal.write(
+            "warning" if interrupted else "error", t("被中断", "interrupted") if interrupted else f"{type(error).__name__}: {error}"
+        )
         with suppress(OSError):  # a full disk: what went wrong first is what counts, and run.json does not say "finished"
-            run.end("interrupted" if isinstance(error, KeyboardInterrupt) else "failed", error)
+            run.end("interrupted" if interrupted else "failed", error)
         raise
     run.end("finished")
+    journal.write("info", t("完成", "finished"))
 
 
 def write_accounts(run: Run, work: Workshop) -> None:

@@ -20,7 +20,9 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from weitiao.journal import Journal, Level
 from weitiao.language import t, visible
+from weitiao.masking import masked
 
 
 class _Listened(Console):
@@ -41,10 +43,20 @@ class Reporter:
         # Bound to today's standard error: while a hub's client works, its own output there is turned away.
         self.console = _Listened(file=sys.stderr, quiet=quiet, highlight=False, soft_wrap=True, markup=False, emoji=False)
         self.live = self.console.is_terminal and not quiet
+        self.journal: Journal | None = None
 
     def say(self, text: str) -> None:
-        """One line."""
-        self.console.print(visible(text))
+        """One line, also to the log of the run if there is one."""
+        self._tell("info", text)
+
+    def warn(self, text: str) -> None:
+        """One line about what went wrong without ending the run."""
+        self._tell("warning", text)
+
+    def _tell(self, level: Level, text: str) -> None:
+        if self.journal is not None:
+            self.journal.write(level, text)
+        self.console.print(visible(masked(text)))
 
     @contextmanager
     def bar(self, title: str, total: int) -> Iterator["Bar"]:

@@ -5,7 +5,7 @@ import json
 from datetime import datetime, timezone
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from weitiao import storage
 from weitiao.config import RunConfig
@@ -136,7 +136,7 @@ def _changed_inputs(run: Run, work: Workshop) -> dict[str, list[Any]]:
     return changes
 
 
-def _refuse(path: Path, cause: str, changes: list[str]) -> None:
+def _refuse(path: Path, cause: str, changes: list[str]) -> NoReturn:
     listed = "".join(f"\n  {change}" for change in changes)
     remedy = t(
         "改回原样；或用 --allow 照改动继续（结果不再与不中断的运行相同）；或换一个 name=…；或用 --fresh 重新开始",

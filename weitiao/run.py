@@ -28,6 +28,7 @@ from weitiao import __version__, storage
 from weitiao.config import RunConfig, load_config
 from weitiao.errors import ConfigError, DataError, UsageError
 from weitiao.language import system_cause, t
+from weitiao.masking import masked_values
 from weitiao.storage import append_json_line, exists, write_json, write_json_lines, write_text
 
 SCHEMA = 1
@@ -171,7 +172,7 @@ class Run:
     def update(self, **changes: Any) -> None:
         """Change the record and write it."""
         self.record.update(changes)
-        write_json(self.path / "run.json", self.record)
+        write_json(self.path / "run.json", masked_values(self.record))
 
     def timed(self, phase: str) -> None:
         """Book the time since the last call (or the start) under ``seconds.<phase>``."""

@@ -99,7 +99,7 @@ class Saves:
             try:
                 point = self._open(folder)
             except DamagedError as error:
-                self.reporter.say(
+                self.reporter.warn(
                     t(f"检查点已损坏，改用更早的：{error}", f"a checkpoint is damaged, going back to an earlier one: {error}")
                 )
                 continue
@@ -132,7 +132,7 @@ class Saves:
             whole = [path.name for path in checkpoint_folders(self.folder) if path != folder]
             stays = t(f"；仍可从 {whole[-1]} 继续", f"; {whole[-1]} stays") if whole else ""
             failed = t(f"检查点 {folder.name} 没有写成：{cause}", f"checkpoint {folder.name} was not written: {cause}")
-            self.reporter.say(failed + stays)
+            self.reporter.warn(failed + stays)
             return False
         finally:
             self.seconds += perf_counter() - start
@@ -157,7 +157,7 @@ class Saves:
                 try:
                     storage.disk.remove_folder(folder)
                 except OSError as error:
-                    self.reporter.say(t(f"{folder} 删不掉：{system_cause(error)}", f"{folder} cannot be removed: {system_cause(error)}"))
+                    self.reporter.warn(t(f"{folder} 删不掉：{system_cause(error)}", f"{folder} cannot be removed: {system_cause(error)}"))
 
     def _path(self, step: int) -> Path:
         return self.folder / f"step-{step}"

@@ -155,6 +155,8 @@ class _Silent:
     def say(self, text: str) -> None:
         """Nobody is told."""
 
+    warn = say
+
 
 def damage(scene: Scene, faults: int, seed: int) -> Tally:
     """A bit flipped, a file cut, swapped, missing or too many, a link in a checkpoint: found every time, and the run goes on from an

@@ -238,6 +238,8 @@ def main() -> int:
                 failures.append(seed)
                 print(f"file {number} (seed {seed}): {type(error).__name__}: {str(error)[:300]}", flush=True)
             done += 1
+            if done % 500 == 0:
+                print(f"{done} files so far: {dict(fuzz.outcomes)}, slowest {fuzz.slowest:.2f} s", flush=True)
         print(f"{done} files: {dict(fuzz.outcomes)}, {len(failures)} failures, slowest {fuzz.slowest:.2f} s; rows {dict(fuzz.rows)}")
     return 1 if failures else 0
 

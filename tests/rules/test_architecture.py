@@ -19,7 +19,10 @@ LONGEST_FILE, LONGEST_FUNCTION = 400, 60
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("language", "records", "builtin"),
     ("errors",),
-    ("config_io", "config_base", "storage", "usage", "progress", "terminal", "interrupts", "hub.names"),
+    ("masking",),
+    ("config_io", "config_base", "storage", "usage", "terminal", "interrupts", "hub.names"),
+    ("journal",),
+    ("progress",),
     ("own_code", "config_decoding"),
     ("config_rewards",),
     ("config_data", "config_tasks", "config_methods", "config_objectives", "config_training", "config_monitor"),

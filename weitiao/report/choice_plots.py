@@ -11,6 +11,7 @@ from weitiao.report.numbers import estimate
 from weitiao.report.plots import WIDTH, shape
 
 WIDE = 640.0
+"""Width of a chart that has a column to itself on a wide page."""
 _LINE = 15.0
 
 
@@ -31,7 +32,7 @@ def price_chart(title: str, points: Sequence[Priced], x_title: str, y_title: str
         return None
     ends = [end for one in points for end in (one.quality.low, one.quality.value, one.quality.high) if end is not None]
     y = linear_axis(ends, 330, 34)
-    x = log_axis([one.price for one in points], 16 + 6.6 * max(len(label) for label in y.labels), WIDE - 24)
+    x = log_axis([one.price for one in points], 16 + 6.6 * max(len(label) for label in y.labels), WIDTH - 24)
     parts = [frame(x, y, x_title, y_title)]
     front = sorted((one for one in points if one.on_front), key=lambda one: one.price)
     if len(front) > 1:
@@ -43,7 +44,7 @@ def price_chart(title: str, points: Sequence[Priced], x_title: str, y_title: str
             parts.append(tag("line", x1=at, x2=at, y1=y(one.quality.low), y2=y(one.quality.high), class_=f"whisker {one.style}"))
         parts.append(tag("g", tag("title", f"{one.name}: {estimate(one.quality)}") + shape(at, y(one.quality.value), one.style)))
     parts.extend(_names(points, x, y))
-    return drawing(title, WIDE, 372, parts)
+    return drawing(title, WIDTH, 372, parts)
 
 
 def _names(points: Sequence[Priced], x: Axis, y: Axis) -> list[Markup]:
@@ -53,7 +54,7 @@ def _names(points: Sequence[Priced], x: Axis, y: Axis) -> list[Markup]:
     for one in sorted(points, key=lambda one: y(one.quality.value)):
         at, height = x(one.price), y(one.quality.value) - 6
         length = sum(12.5 if ord(letter) > 0x2E80 else 6.8 for letter in one.name)
-        is_left = at + 10 + length > WIDE
+        is_left = at + 10 + length > WIDTH
         start = at - 10 - length if is_left else at + 10
         while any(abs(height - other) < _LINE and start < right and left < start + length for left, right, other in taken):
             height += _LINE

@@ -92,7 +92,7 @@ def _difference(test: Json) -> str:
     ahead = t("搜索到的", "the one found") if test["found_is_best"] else t("默认设置", "the defaults")
     shown = estimate(reading(pair["difference"]), sign=True)
     if any(row["verdict"] == "undecided" for row in test["rows"]):
-        return t(f"看不出差别（差 {shown}）。", f"No difference is shown ({shown}).")
+        return t(f"看不出差别（{ahead}高 {shown}）。", f"No difference is shown ({ahead} ahead by {shown}).")
     return t(f"更好的是{ahead}（差 {shown}）。", f"Better: {ahead} ({shown}).")
 
 
@@ -126,7 +126,7 @@ def _history(result: Json) -> Figure | None:
     if len(reached) < 2:
         return None
     y = linear_axis([value for _, value in reached], 250, 34)
-    x = linear_axis([0, max(trial["number"] for trial, _ in reached)], 16 + 6.6 * max(len(label) for label in y.labels), WIDTH - 16)
+    x = linear_axis([0, max(4, *(trial["number"] for trial, _ in reached))], 16 + 6.6 * max(len(label) for label in y.labels), WIDTH - 16)
     parts = [frame(x, y, t("试验", "trial"), metric_title(result["metric"]))]
     best: float | None = None
     line: list[str] = []
