@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 CORPUS := build/builtin/corpus/train.jsonl
 
-.PHONY: help demo demo-methods test unit lint types lock audit-packages bench estimate fuzz fuzz-guided faults audit-recall builtin-base screenshots clean
+.PHONY: help demo demo-methods test unit lint types lock audit-packages bench estimate fuzz fuzz-guided faults audit-recall builtin-base clean
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 20
 
