@@ -2,13 +2,12 @@
 
 import dataclasses
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from worker import Round, serve
+from worker import Round, clock, serve
 
 from weitiao.config import HeadMethod, LoraMethod, OptimConfig, RunConfig
 from weitiao.data.batch import Batch, Plan, make_batch
@@ -54,7 +53,7 @@ def sft(case: dict[str, Any], mode: str) -> tuple[dict[str, Any], Round]:
         Encoded(str(i), tuple(ids), (False,) * (len(ids) - n) + (True,) * n)
         for i, (ids, n) in enumerate(zip(case["rows"], case["answers"], strict=True))
     ]
-    plan = InOrder(rows, case["batch_rows"], 8192, 1.0, None, 0)
+    plan = InOrder(rows, case["batch_rows"], 4096, 1.0, None, 0)
     settings = OptimConfig(schedule="constant", warmup_share=0.0, weight_decay=0.0, clip_norm=1.0)
     first = next(iter(plan.steps()))
     with torch.no_grad():
@@ -79,12 +78,12 @@ def head(case: dict[str, Any], _mode: str) -> tuple[dict[str, Any], Round]:
     rows = [
         Encoded(str(i), tuple(ids), (False,) * len(ids), n) for i, (ids, n) in enumerate(zip(case["rows"], case["targets"], strict=True))
     ]
-    plan = InOrder(rows, case["batch_rows"], 8192, float(case["epochs"]), None, 0, len(case["labels"]))
+    plan = InOrder(rows, case["batch_rows"], 4096, float(case["epochs"]), None, 0, len(case["labels"]))
     settings = OptimConfig(schedule="constant", warmup_share=0.0, weight_decay=0.0)
 
     def one_round() -> dict[str, Any]:
         model.score.weight.data.zero_()  # type: ignore[union-attr,operator]
-        keep_frozen_states(model, [(row.tokens, row.asked) for row in rows], Path("/tmp"), 8192, lambda _: None)
+        keep_frozen_states(model, [(row.tokens, row.asked) for row in rows], Path("/tmp"), 4096, lambda _: None)
         steps = list(train(model, label_loss, plan, Optimizer(model.parameters(), settings, case["learning_rate"])))
         forget_frozen_states(model)
         return {"loss": steps[-1].loss}
@@ -101,7 +100,7 @@ def labels(case: dict[str, Any], _mode: str) -> tuple[dict[str, Any], Round]:
     model = load_causal(folder, CPU, dtype)
     task = Classification(RunConfig().task, tuple(case["labels"]))  # type: ignore[arg-type]
     prompts = [Prompt(Example(str(i), (), (), "", "", i, ()), tuple(ids), len(ids)) for i, ids in enumerate(case["rows"])]
-    predictor = Predictor(model, encoder, task, 8192)
+    predictor = Predictor(model, encoder, task, 4096)
 
     def one_round() -> dict[str, Any]:
         scores = predictor.score(prompts)
@@ -115,10 +114,10 @@ def output_head(case: dict[str, Any], mode: str) -> tuple[dict[str, Any], Round]
     hidden, weight, places, targets = output_inputs(case, mode == "trained")
 
     def one_round() -> dict[str, Any]:
-        start = time.perf_counter()
+        start = clock()
         loss = negative_log_likelihood(hidden[places], weight, targets)
         loss.backward()
-        seconds = time.perf_counter() - start
+        seconds = clock() - start
         hidden.grad = weight.grad = None
         return {"loss": float(loss.detach()) / len(targets), "seconds": seconds}
 

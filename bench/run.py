@@ -55,16 +55,21 @@ ROWS = {
         "sft-full", {"trl-full": "trl", "trl-full-best": "trl"}, {"trl-full": 5, "trl-full-best": 2.5},
     ),
     "lora-reviews": Row(
-        "LoRA r8, 0.5B, 16 short Chinese reviews",
-        lambda a: _sft(cases.reviews(a.model, Path(a.reviews), 16), 4),
+        "LoRA r8, 0.5B, 8 short Chinese reviews",
+        lambda a: _sft(cases.reviews(a.model, Path(a.reviews), 8), 4),
         "sft-lora", {"trainer-lora": "trl", "trl-lora": "trl", "trl-lora-best": "trl"}, {"trainer-lora": 5.2, "trl-lora": 8},
     ),
     "lora-500": Row(
-        "LoRA r8, 0.5B, 4 rows of 512 tokens with nothing in common, answers of 3",
-        lambda a: _sft(cases.long_rows(a.model, 4, 3, 512, 512, equal=True), 4),
+        "LoRA r8, 0.5B, 2 prompts of ~500 tokens with nothing in common, answers of 3",
+        lambda a: _sft(cases.long_rows(a.model, 2, 3, 500, 1000), 2),
         "sft-lora", {"trainer-lora": "trl", "trl-lora": "trl"}, {"trainer-lora": 5},
     ),
-    "packed-2k": Row(
+    "lora-memory": Row(
+        "LoRA r8, 0.5B, 4 rows of 512 tokens with nothing in common, answers of 3: most memory",
+        lambda a: _sft(cases.long_rows(a.model, 4, 3, 512, 512, equal=True), 4),
+        "sft-lora", {"trl-lora": "trl", "trl-lora-best": "trl"}, {},
+    ),
+    "packed-1k": Row(
         "pre-training, built-in shape, 4 packed rows of 1,024 tokens, every token trained",
         lambda _: _sft(cases.long_rows("builtin", 4, 0, 1024, 1024, equal=True), 4),
         "sft-full", {"trl-full-best": "trl"}, {"trl-full-best": 1.2},
@@ -103,8 +108,13 @@ ROWS = {
 class Side:
     """A running worker."""
 
-    def __init__(self, python: str, script: str, case: Path, mode: str) -> None:
-        environment = os.environ | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    def __init__(self, python: str, script: str, case: Path, mode: str, threads: int, clock: str) -> None:
+        environment = os.environ | {
+            "HF_HUB_OFFLINE": "1",
+            "BENCH_THREADS": str(threads),
+            "BENCH_CLOCK": clock,
+            "TOKENIZERS_PARALLELISM": "false",
+        }
         command = [python, str(HERE / script), str(case), mode]
         self.said = tempfile.TemporaryFile("w+")  # noqa: SIM115  # as long as the process
         self.process = subprocess.Popen(
@@ -148,20 +158,24 @@ def run_row(name: str, options: argparse.Namespace) -> dict[str, Any]:
     case = row.case(options)
     result: dict[str, Any] = {"row": name, "title": row.title, "goal": row.goal, "machine": machine(), "rounds": options.rounds}
     if "rows" in case:
+        few = max(1, round(options.share * len(case["rows"])))
+        case |= {key: case[key][:few] for key in ("rows", "answers", "targets") if key in case}
         result |= {"examples": len(case["rows"]), "tokens": sum(map(len, case["rows"])) * case.get("epochs", 1)}
+    how = options.threads, options.clock
+    result |= {"threads": options.threads, "clock": options.clock}
     sides, absent = {}, {}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "case.json"
         path.write_text(json.dumps(case, ensure_ascii=False), encoding="utf-8")
         try:
-            sides["ours"] = Side(sys.executable, "ours.py", path, row.ours)
+            sides["ours"] = Side(sys.executable, "ours.py", path, row.ours, *how)
             for mode, environment in row.peers.items():
                 python = Path(options.peers) / environment / "bin" / "python"
                 if not python.exists():
                     absent[mode] = f"no {environment} in {options.peers}"
                     continue
                 try:
-                    sides[mode] = Side(str(python), "peers.py", path, mode)
+                    sides[mode] = Side(str(python), "peers.py", path, mode, *how)
                 except RuntimeError as error:
                     absent[mode] = str(error)
             for _ in range(options.rounds):
@@ -235,6 +249,14 @@ def main() -> None:
     parser.add_argument("--peers", default="build/peers", help="folder with an environment for each peer: trl, lm-eval")
     parser.add_argument("--model", default="build/qwen2-0.5b", help="a local Qwen2-0.5B")
     parser.add_argument("--reviews", default="build/reviews.csv", help="short reviews: columns text, label")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument(
+        "--clock",
+        choices=["wall", "processor"],
+        default="wall",
+        help="processor: of the process, for a machine that others use (one thread)",
+    )
+    parser.add_argument("--share", type=float, default=1.0, help="take this share of each row's examples, where time is short")
     parser.add_argument("--table", action="store_true", help="print the table of the results that are there")
     options = parser.parse_args()
     for name in [] if options.table else options.rows or ROWS:

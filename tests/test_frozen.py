@@ -54,7 +54,8 @@ def test_training_is_the_same(head, last_blocks, tiny_model, tmp_path):
         within("frozen part: gradient norm", abs(a.gradient_norm / b.gradient_norm - 1), 1e-5)  # measured 3e-6
     moved = weights(other)
     for name, weight in weights(model).items():
-        within("frozen part: weights", relative(moved[name], weight), 1e-5)  # measured 3e-6
+        if "k_proj.bias" not in name:  # its gradient is zero but for rounding, and AdamW makes whole steps of that
+            within("frozen part: weights", relative(moved[name], weight), 1e-5)  # measured 1e-6
     assert list(tmp_path.iterdir()) == []  # the file has no name
 
 

@@ -2,7 +2,7 @@
 
     1. What rows begin with in common is computed once (data/layout.py), and no padding but inside attention.
     2. The last block computes queries, attention and MLP only for the positions that are asked for; keys and values it needs of all.
-    3. Attention over short rows is two plain products: on a CPU the fused kernel's backward takes several times as long.
+    3. Attention over short rows that has a backward pass is plain products: on a CPU the fused kernel's takes several times as long.
 
 Models of some families (model/structure.py) run block by block; any other one runs its own forward over the padded rows.
 Shapes: T tokens, N asked-for positions, H hidden size, h heads of size d, g key-value heads.
@@ -178,7 +178,7 @@ def _rows_of(x: torch.Tensor, owners: torch.Tensor | None, num_rows: int) -> tor
 
 def attention(q_BhMd: torch.Tensor, k_BgKd: torch.Tensor, v_BgKd: torch.Tensor, sees: torch.Tensor | None) -> torch.Tensor:
     """softmax(q kᵀ / √d) v [B, h, M, d]; ``sees`` [B or 1, 1, M, K] says which keys each query sees (None: causally)."""
-    if q_BhMd.is_cpu and k_BgKd.shape[2] <= SHORT_KEYS:
+    if q_BhMd.is_cpu and q_BhMd.requires_grad and k_BgKd.shape[2] <= SHORT_KEYS:
         if sees is None:
             sees = torch.ones(q_BhMd.shape[2], k_BgKd.shape[2], dtype=torch.bool).tril()[None, None]
         return _ShortAttention.apply(q_BhMd, k_BgKd, v_BgKd, sees)  # type: ignore[no-any-return,no-untyped-call]
