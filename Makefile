@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 CORPUS := build/builtin/corpus/train.jsonl
 
-.PHONY: help demo demo-methods bench test unit lint types fuzz fuzz-guided faults audit-recall builtin-base builtin-check screenshots clean
+.PHONY: help demo demo-methods test unit lint types lock audit-packages bench estimate fuzz fuzz-guided faults audit-recall builtin-base clean
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 20
 
@@ -39,9 +39,24 @@ MINUTES ?= 120
 fuzz: $(STAMP)  ## random data files of every format and shape (FILES=50000 MINUTES=120)
 	$(BIN)/python tests/fuzz/formats.py --files $(FILES) --minutes $(MINUTES)
 
+TOOLS := build/tools
+$(TOOLS)/.ready:
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip install -q --disable-pip-version-check uv pip-audit
+	touch $@
+
+lock: $(TOOLS)/.ready  ## write requirements-dev.lock anew: every package of development with the hashes of its files (Linux, Python 3.11)
+	$(TOOLS)/bin/uv pip compile -q --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make lock" --extra dev -c constraints.txt pyproject.toml -o requirements-dev.lock
+
+audit-packages: $(TOOLS)/.ready  ## ask the vulnerability service about every package of the lock (needs a network that reaches it)
+	$(TOOLS)/bin/pip-audit -r requirements-dev.lock --disable-pip --require-hashes --strict
 fuzz-guided: $(STAMP)  ## the readers against a coverage-guided fuzzer (MINUTES=120; installs atheris, for Linux)
 	$(BIN)/python -m pip install -q --disable-pip-version-check atheris
 	$(BIN)/python tests/fuzz/guided.py -max_total_time=$$(( $(MINUTES) * 60 )) -timeout=10 -rss_limit_mb=4096
+
+REAL ?=
+estimate: $(STAMP)  ## predicted against measured peak memory of twelve combinations (REAL=folder of Qwen2-0.5B for the last one)
+	$(BIN)/python bench/estimate.py --out bench/results/estimate-cpu.json $(if $(REAL),--real $(REAL))
 
 build/peers/.ready: $(STAMP)
 	$(PYTHON) -m venv build/peers/trl && $(PYTHON) -m venv build/peers/lm-eval

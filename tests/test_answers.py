@@ -1,5 +1,6 @@
 """Question answering and written answers from file to report: trained, answered before and after, scored, compared, predicted."""
 
+import importlib.util
 import json
 import math
 import random
@@ -10,10 +11,12 @@ import pytest
 from commands import command, refused
 
 from weitiao.config import build_config
+from weitiao.data.examples import load_dataset
 from weitiao.finetune import finetune
 from weitiao.inference import evaluate
 from weitiao.run import Run
 
+ROOT = Path(__file__).parent.parent
 PLACES = ("北京", "上海", "广州", "成都")
 
 
@@ -228,3 +231,53 @@ def test_a_schema_that_is_none(tmp_path: Path, tiny_model: Path, questions: Path
 def test_settings_without_effect_or_sense(tree: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="test"):
         build_config(tree, "test")
+
+
+def test_the_report_shows_answers_side_by_side(answered: Run, extracted: Run) -> None:
+    page = (answered.path / "report.html").read_text(encoding="utf-8")
+    rows = answered.read_lines("evaluation/predictions-after.jsonl")
+    assert "问答" in page or "question answering" in page
+    for row in rows[:1]:
+        assert row["answers"][0] in page
+        assert row["prompt"].split("\n")[-1] in page
+    for title in ("token F1", "ROUGE-L", "permutation test", "Some from all over the test rows"):
+        zh = {"token F1": "词元 F1", "permutation test": "置换检验", "Some from all over the test rows": "各处抽的几条"}.get(title, title)
+        assert title in page or zh in page, title
+    card = (extracted.path / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "field F1" in card or "字段 F1" in card
+    assert "brevity" in card
+
+
+def test_the_built_in_questions_are_made_by_their_rule() -> None:
+    """The files in the package are what the tool writes; every answer stands in its passage, and no answer where there is none."""
+    spec = importlib.util.spec_from_file_location("builtin_questions", ROOT / "tools" / "builtin_questions.py")
+    assert spec is not None
+    assert spec.loader is not None
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    topics = [json.loads(line) for line in (tool.BUILTIN / "topic.jsonl").read_text(encoding="utf-8").splitlines()]
+    made = {"questions": tool.lines(tool.questions(topics)), "extraction": tool.lines(tool.extractions(topics))}
+    for name, content in made.items():
+        assert (tool.BUILTIN / f"{name}.jsonl").read_text(encoding="utf-8") == content, name
+    questions = [json.loads(line) for line in made["questions"].splitlines()]
+    assert all(answer in row["context"] for row in questions for answer in row["answers"])
+    assert 0.15 < sum(not row["answers"] for row in questions) / len(questions) < 0.25
+    one = {"text": "要打印文件，请选择「文件 - 打印」，再点击「确定」。", "split": "train"}
+    (asked,) = [
+        row
+        for row in tool.questions([one, {"text": "「甲」和「乙」。", "split": "train"}])
+        if row["context"] == one["text"] and row["answers"]
+    ]
+    assert (asked["question"], asked["answers"]) == ("要打印文件，应该选择什么？", ["文件 - 打印"])
+    (found,) = tool.extractions([one])
+    assert json.loads(found["completion"]) == {"menus": [["文件", "打印"]], "names": ["确定"]}
+
+
+def test_builtin_data_of_each_task() -> None:
+    for task, rows in (
+        ("qa", {"train": 1359, "validation": 222, "test": 149}),
+        ("generation", {"train": 1254, "validation": 205, "test": 149}),
+    ):
+        tree = {"task": {"kind": "qa", "unanswerable": "无法回答"} if task == "qa" else task}
+        dataset = load_dataset(build_config(tree, "test"))
+        assert {split: len(examples) for split, examples in dataset.splits.items()} == rows

@@ -61,12 +61,21 @@ def read_lines(run: Run, name: str) -> list[dict]:
 def test_the_folder_holds_what_the_contract_says(runs, kind):
     run = runs[kind]
     names = {p.relative_to(run.path).as_posix() for p in run.path.rglob("*") if p.is_file()}
-    wanted = {"config.yaml", "run.json", "metrics.jsonl", "data/ledger.json", "data/audit.json", "report.html", "MODEL_CARD.md"}
+    wanted = {
+        "config.yaml",
+        "run.json",
+        "metrics.jsonl",
+        "data/ledger.json",
+        "data/audit.json",
+        "report.html",
+        "MODEL_CARD.md",
+        "log.jsonl",
+    }
     wanted |= {f"evaluation/{name}" for name in ("before.json", "after.json", "predictions-before.jsonl", "predictions-after.jsonl")}
     if kind in CLASSIFICATION:
         wanted |= {f"evaluation/{name}" for name in ("baselines.json", "predictions-baselines.jsonl", "comparison.json")}
     assert wanted <= names
-    assert all(name.startswith(("model/", "checkpoints/")) for name in names - wanted)
+    assert not {name for name in names - wanted if not name.startswith(("model/", "checkpoints/"))}
     assert {"model/weitiao.json", "model/manifest.json", "model/tokenizer.json"} <= names
     assert not [p for p in run.path.rglob("*") if p.name.startswith(".") or p.name.endswith((".tmp", ".old"))]
 

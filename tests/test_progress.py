@@ -1,5 +1,7 @@
 """Progress without a terminal is a plain line a minute, with the time left."""
 
+import sys
+
 import pytest
 
 from weitiao import progress
@@ -38,3 +40,32 @@ def test_quiet_says_nothing(clock: list[float], capsys: pytest.CaptureFixture[st
 def test_units() -> None:
     assert [human_bytes(n) for n in (999, 1500, 3.63e9)] == ["999 B", "1.5 kB", "3.63 GB"]
     assert [human_seconds(n) for n in (4.26, 41, 200, 7500)] == ["4.3 s", "41 s", "3 min 20 s", "2 h 5 min"]
+
+
+def test_a_notebook_gets_one_line_that_changes(clock: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[str] = []
+
+    class Handle:
+        def update(self, picture: object) -> None:
+            shown.append(picture.data)
+
+    monkeypatch.setattr("IPython.display.display", lambda picture, **_: shown.append(picture.data) or Handle())
+    monkeypatch.setitem(sys.modules, "ipykernel", sys)
+    use("en")
+    with Reporter().bar("<training>", 4) as bar:
+        for _ in range(4):
+            clock[0] += 0.3
+            bar.advance(1, "loss 0.5")
+    use(None)
+    assert len(shown) == 3  # at the start, after 0.6 s, at the end: not at every step
+    assert "&lt;training&gt;" in shown[0]
+    assert 'value="2"' in shown[1]
+    assert "2/4  loss 0.5  about 0.6 s left" in shown[1]
+    assert 'value="4"' in shown[2]
+
+
+def test_a_quiet_notebook_shows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ipykernel", sys)
+    monkeypatch.setattr("IPython.display.display", lambda *_a, **_k: pytest.fail("shown"))
+    with Reporter(quiet=True).bar("training", 1) as bar:
+        bar.advance(1, "x")

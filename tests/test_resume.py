@@ -308,6 +308,15 @@ def test_two_processes_do_not_share_a_folder(config, monkeypatch):
     assert finetune(config).record["state"] == "finished"  # one that died holds nothing
 
 
+def test_files_named_from_the_working_folder_are_the_same_files_in_full(config, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    run = cut_short(config.model_copy(update={"runs": "runs", "data": config.data.model_copy(update={"train": "data.csv"})}), monkeypatch)
+    monkeypatch.chdir("/")
+    done = finetune(config_to_train(None, [], tmp_path / run))
+    assert [entry["changes"] for entry in done.record["resumed"]] == [{}]
+    assert done.record["state"] == "finished"
+
+
 def test_the_command_line_goes_on_with_a_folder(config, monkeypatch):
     run = cut_short(config, monkeypatch)
     same = config_to_train(None, [], run)

@@ -8,10 +8,13 @@ from weitiao.config import RunConfig
 from weitiao.data.ledger import describe_reason
 from weitiao.data.render import ChatEncoder
 from weitiao.evaluate.written import Marker
+from weitiao.forecast import Forecast, answer_nodes, forecast_text, with_budget
 from weitiao.hub.resolve import localise
 from weitiao.language import t
+from weitiao.machine import this_machine
 from weitiao.model.load import find_model
 from weitiao.model.plain_tokenizer import PlainTokenizer
+from weitiao.model.structure import read_structure
 from weitiao.prepare import audit, prepare
 from weitiao.progress import Reporter
 from weitiao.records import SPLITS
@@ -28,9 +31,12 @@ def check_run(config: RunConfig, reporter: Reporter | None = None) -> dict[str, 
     config = localise(config, reporter).config
     folder = find_model(config.model)
     encoder = ChatEncoder(PlainTokenizer(folder), str(folder.path))
+    structure, machine = read_structure(folder), this_machine(config.model)
+    config = with_budget(config, structure, folder.config, machine)
     prepared = prepare(config, encoder, folder.config, reporter)
     Marker.of(config).try_own([passage.example for passage in prepared.passages.get("test", [])[:2]])
     found = audit(prepared, encoder)
+    forecast = Forecast(config, prepared, structure, machine, answer_nodes(prepared, encoder))
     dataset, ledger = prepared.dataset, prepared.dataset.ledger.as_dict()
     example = prepared.first_example
     return {
@@ -46,6 +52,13 @@ def check_run(config: RunConfig, reporter: Reporter | None = None) -> dict[str, 
             "prompt": [m.content for m in example.prompt] or [example.document],
             "answer": example.targets[0] if config.task.kind != "text" else None,
             "marked": found["example"]["marked"],
+        },
+        "estimate": forecast.as_dict()
+        | {
+            "methods": {kind: needed.peak for kind, needed in forecast.methods().items()},
+            "fits": forecast.fits,
+            "suggestion": [] if forecast.fits else forecast.suggestion(),
+            "text": forecast_text(forecast),
         },
         "findings": found["findings"],
         "stops": [finding["check"] for finding in stopping(found["findings"], config.check.fail_on)],
@@ -78,6 +91,7 @@ def check_text(result: dict[str, Any]) -> str:
         if n["n"]:
             numbers = f"p50 {n['p50']:.0f}  p90 {n['p90']:.0f}  p99 {n['p99']:.0f}  max {n['max']}"
             lines.append(t(f"{split} 的长度（词元）：{numbers}", f"lengths in {split} (tokens): {numbers}"))
+    lines += result["estimate"]["text"]
     example = result["example"]
     name = example["id"]
     lines.append(t(f"一个训练样本（{name}），训练的部分在【】里：", f"a training row ({name}), the trained part in bold brackets:"))

@@ -65,7 +65,8 @@ class DataConfig(Part):
 
     train: Name = "builtin"
     """A data file; a folder with files named train, validation (dev, valid, val) and test; an entry `…/dataset_info.json#name` of
-    LLaMA-Factory; `builtin` (the topics of LibreOffice's Chinese help, with its own splits); or a data set on a hub, `ms://owner/name` or
+    LLaMA-Factory; `builtin` (paragraphs of LibreOffice's Chinese help with their topics, questions on them for qa, names in them as
+    JSON for generation, with their own splits); or a data set on a hub, `ms://owner/name` or
     `hf://owner/name`, with `/FILE` behind it where the files' names do not tell the splits. Only files are fetched, no script is run."""
     validation: Name | None = None
     """A file; absent: split off from `train` by `validation_share`."""
@@ -79,7 +80,8 @@ class DataConfig(Part):
     test_share: Share = 0.1
     """Share of the rows split off for the test when no file is given."""
     max_tokens: Annotated[Whole, Field(ge=8)] | None = None
-    """Longest row in tokens, prompt and answer together. Absent: what the base model was trained for."""
+    """Longest row in tokens, prompt and answer together. Absent: what the base model was trained for, or less where a row of that length
+    would not fit into the machine's memory."""
     shorten: Literal["tail", "head", "middle", "none"] = "tail"
     """Which end of the *document* is left out when a row is too long; the instruction, the options and the answer are never touched.
     `none`: such rows are rejected."""
@@ -98,3 +100,6 @@ class CheckConfig(Part):
 
     fail_on: tuple[Name, ...] = ("error",)
     """Which findings stop a run: severities (`error`, `warning`, `notice`) and names of checks, such as `[error, conflicting_labels]`."""
+    memory: Literal["stop", "ignore"] = "stop"
+    """`stop`: refuse to train where the estimate says that the run clearly cannot fit into the memory that is free. `ignore`: try all the
+    same."""

@@ -7,6 +7,7 @@ L layers, hidden size h, n heads of size d, k key-value heads, intermediate size
 A backward pass costs one more forward for the inputs' gradients and one for the weights' gradients, where these are needed.
 """
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import torch
 
 _CLEAR_REFS, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+_KERNELS = 128
 
 
 def trunk_flops_per_token(config: Any, mean_length: float) -> float:
@@ -38,6 +40,16 @@ def training_flops(config: Any, method: str, trained_blocks: int, tokens: int, t
     if method == "lora":
         return 2 * (trunk + head)
     return trunk * (1 + 2 * trained_blocks / int(config.num_hidden_layers)) + 3 * head
+
+
+def limit_kernel_caches() -> None:
+    """Bound what oneDNN and torch keep of the kernels that they compile for each shape of a bfloat16 product on a CPU.
+
+    By default both keep 1,024, about 0.27 MB each: batches of ever new shapes take gigabytes (docs/en/estimate.md). One batch needs some
+    50. A user's own setting stays. Must be called before the first product.
+    """
+    for name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+        os.environ.setdefault(name, str(_KERNELS))
 
 
 def reset_peak(device: torch.device) -> None:

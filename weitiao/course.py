@@ -20,9 +20,12 @@ class Best:
     step: int = 0
     weights: dict[str, torch.Tensor] = field(default_factory=dict)
     since: int = 0
+    last: float | None = None
+    """What the last validation gave, better or not; not known yet in a run that goes on."""
 
     def offer(self, value: float, step: int, model: nn.Module) -> bool:
         """Keep these weights if they are better; count the validations since the last better ones otherwise."""
+        self.last = value
         better = self.value is None or (value < self.value if self.metric == "loss" else value > self.value)
         if better:
             self.value, self.step, self.weights, self.since = value, step, checkpoint.trained_weights(model), 0

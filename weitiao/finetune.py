@@ -23,14 +23,14 @@ from weitiao.language import current, t
 from weitiao.model import checkpoint
 from weitiao.model.heads import has_score_head, is_tied
 from weitiao.monitor.start import Monitors
-from weitiao.progress import Reporter
+from weitiao.progress import Reporter, in_notebook
 from weitiao.report.build import build_report
 from weitiao.report.card import build_model_card
 from weitiao.resume import check_existing, identity, open_run, save_point, without_report
 from weitiao.rollouts import compare_rewards, judge_answers
 from weitiao.run import Run, hardware
 from weitiao.saves import Saves, clear
-from weitiao.training import train_model
+from weitiao.training import record_estimate, train_model
 from weitiao.workshop import Workshop
 
 
@@ -44,7 +44,7 @@ def finetune(config: RunConfig, reporter: Reporter | None = None, *, fresh: bool
     Raises UserError when the input is wrong (before a folder is made, or with the folder marked failed), RunError when the run fails, and
     KeyboardInterrupt after marking the run interrupted.
     """
-    reporter = reporter or Reporter(quiet=True)
+    reporter = reporter or Reporter(quiet=not in_notebook())
     if not fresh:
         if (run := without_report(config)) is not None:
             complete(run.locked()).unlock()
@@ -65,6 +65,7 @@ def finetune(config: RunConfig, reporter: Reporter | None = None, *, fresh: bool
         publish(run, work, model)
         after = judge(run, work, model, "after") if config.evaluate.after else None
         write_comparison(run, after, before, baselines)
+        record_estimate(run, work)
         run.timed("after")
     return complete(run)
 
@@ -124,7 +125,7 @@ def write_accounts(run: Run, work: Workshop) -> None:
         one = data.setdefault(entry["split"], first)
         one["rows"] += entry["used"]
     gpu = torch.cuda.get_device_name() if work.device.type == "cuda" else None
-    run.update(data=data, hardware=hardware(work.device.type, gpu))
+    run.update(data=data, hardware=hardware(work.device.type, gpu), estimate=work.forecast.as_dict())
     totals = ledger["totals"]
     work.reporter.say(
         t(

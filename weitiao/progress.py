@@ -4,7 +4,9 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from html import escape
 from time import perf_counter
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -74,7 +76,8 @@ class Reporter:
     def _bar(self, title: str, total: int, shown: Callable[[int], str], middle: tuple[ProgressColumn, ...]) -> Iterator["Bar"]:
         if not self.live:
             self.say(title)
-            yield Bar(None, None, PlainLines(self, title, total, shown))
+            notebook = in_notebook() and not self.console.quiet
+            yield Bar(None, None, NotebookBar(title, total, shown) if notebook else PlainLines(self, title, total, shown))
             return
         columns = (
             TextColumn("{task.description}", markup=False), BarColumn(bar_width=24), *middle,
@@ -102,10 +105,46 @@ class PlainLines:
             self._reporter.say("  ".join(part for part in (done, status, t(f"剩余约 {left}", f"about {left} left")) if part))
 
 
+def in_notebook() -> bool:
+    """Whether this process answers a notebook."""
+    return "ipykernel" in sys.modules
+
+
+SECONDS_BETWEEN_PICTURES = 0.5
+
+
+class NotebookBar:
+    """Progress under a notebook's cell: one line that changes in its place."""
+
+    def __init__(self, title: str, total: int, shown: Callable[[int], str] = str) -> None:
+        from IPython.display import display
+
+        self._title, self._total, self._shown, self._done = title, total, shown, 0
+        self._start = self._last = perf_counter()
+        self._handle: Any = display(self._picture(""), display_id=True)  # type: ignore[no-untyped-call]
+
+    def advance(self, amount: int, status: str) -> None:
+        self._done += amount
+        now = perf_counter()
+        if now - self._last >= SECONDS_BETWEEN_PICTURES or self._done >= self._total:
+            self._last = now
+            self._handle.update(self._picture(status))
+
+    def _picture(self, status: str) -> Any:
+        from IPython.display import HTML
+
+        left = (perf_counter() - self._start) / self._done * (self._total - self._done) if self._done else None
+        time = t(f"剩余约 {human_seconds(left)}", f"about {human_seconds(left)} left") if left else ""
+        said = "  ".join(part for part in (f"{self._shown(self._done)}/{self._shown(self._total)}", status, time) if part)
+        bar = f'<progress max="{self._total}" value="{self._done}" style="width:16em;vertical-align:middle"></progress>'
+        said = f'<div style="font-variant-numeric:tabular-nums">{escape(self._title)} {bar} {escape(said)}</div>'
+        return HTML(said)  # type: ignore[no-untyped-call]
+
+
 class Bar:
     """One running progress bar, or plain lines instead."""
 
-    def __init__(self, progress: Progress | None, task: TaskID | None, lines: PlainLines | None = None) -> None:
+    def __init__(self, progress: Progress | None, task: TaskID | None, lines: PlainLines | NotebookBar | None = None) -> None:
         self._progress, self._task, self._lines = progress, task, lines
 
     def advance(self, amount: int = 1, status: str | None = None) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from datetime import datetime, timezone
 from itertools import count
 from pathlib import Path
@@ -82,7 +83,7 @@ def deciding_settings(config: RunConfig) -> dict[str, Any]:
 def identity(work: Workshop) -> dict[str, str]:
     """Hashes of what decides a run's numbers, for the manifests of its checkpoints."""
     settings = json.dumps(deciding_settings(work.inputs.pinned), sort_keys=True, ensure_ascii=False)
-    data = json.dumps(work.data.dataset.ledger.hashes, sort_keys=True, ensure_ascii=False)
+    data = json.dumps(_file_hashes(work), sort_keys=True, ensure_ascii=False)
     return {"config_sha256": hashlib.sha256(settings.encode()).hexdigest(), "data_sha256": hashlib.sha256(data.encode()).hexdigest()}
 
 
@@ -123,16 +124,22 @@ def _finished(path: Path) -> ConfigError:
     return ConfigError(str(path), t("这次运行已经完成", "this run is finished already"), remedy)
 
 
+def _file_hashes(work: Workshop) -> dict[str, str]:
+    """The data files' hashes under their full names: a run that goes on names them in full, however it named them at first."""
+    return {os.path.abspath(path): digest for path, digest in work.data.dataset.ledger.hashes.items()}
+
+
 def _changed_inputs(run: Run, work: Workshop) -> dict[str, list[Any]]:
     """Data files and base model whose content is not what the run began with."""
     changes: dict[str, list[Any]] = {}
-    hashes = work.data.dataset.ledger.hashes
+    hashes = _file_hashes(work)
     for entry in (run.read("data/ledger.json") or {"files": []})["files"]:  # a split can have several
-        if hashes.get(entry["path"]) not in (None, entry["sha256"]):
-            changes[f"data.{entry['split']} ({entry['path']})"] = [entry["sha256"][:12], hashes[entry["path"]][:12]]
+        now = hashes.get(os.path.abspath(entry["path"]))
+        if now is not None and now != entry["sha256"]:
+            changes[f"data.{entry['split']} ({entry['path']})"] = [entry["sha256"][:12], now[:12]]
     former = run.record.get("base_model", {}).get("sha256")
-    if former is not None and (now := work.folder.sha256()) != former:
-        changes[f"model ({work.folder.path})"] = [former[:12], now[:12]]
+    if former is not None and (found := work.folder.sha256()) != former:
+        changes[f"model ({work.folder.path})"] = [former[:12], found[:12]]
     return changes
 
 

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime, timezone
 from functools import cached_property
+from html import escape
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -168,6 +169,14 @@ class Run:
         if not path.is_file():
             raise ConfigError(str(path), t("没有这个文件", "no such file"), t("给出一个运行文件夹", "give the folder of a run"))
         return load_config(path)
+
+    def _repr_html_(self) -> str:
+        """In a notebook: the report, where there is one, in a frame of its own; else where the run stands."""
+        report = self.path / "report.html"
+        if not report.is_file():
+            return f"<p>{escape(str(self.path))}: {escape(str(self.record['state']))}</p>"
+        page = escape(report.read_text(encoding="utf-8"))
+        return f'<iframe sandbox srcdoc="{page}" style="width:100%;height:42em;border:1px solid #ccc"></iframe>'
 
     def update(self, **changes: Any) -> None:
         """Change the record and write it."""

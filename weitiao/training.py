@@ -37,6 +37,7 @@ def train_model(run: Run, work: Workshop, model: nn.Module, saves: Saves, start:
     plan = work.rollouts(model, run.path) if work.rewards else work.plan()
     objective = choose_objective(work.config.objective, model)
     optimizer = Optimizer(model.parameters(), work.config.optim, work.config.learning_rate)
+    note_peak(work)
     cost.reset_peak(work.device)
     keep_frozen_part(run, work, model, plan)
     try_heaviest(model, objective, plan)
@@ -57,7 +58,7 @@ def train_model(run: Run, work: Workshop, model: nn.Module, saves: Saves, start:
         for step in steps:
             done = step.number
             clock.add(step)
-            log_step(run, work, step, clock, bar)
+            log_step(run, work, step, clock, best, bar)
             clock.pause()
             better = False
             if done % every == 0 or done == plan.num_steps:
@@ -105,12 +106,35 @@ def keep_frozen_part(run: Run, work: Workshop, model: nn.Module, plan: Plan | Ro
         keep_frozen_states(model, rows, run.path, work.config.train.micro_batch_tokens, bar.advance)
 
 
-def log_step(run: Run, work: Workshop, step: Step, clock: Clock, bar: Bar) -> None:
+def log_step(run: Run, work: Workshop, step: Step, clock: Clock, best: Best, bar: Bar) -> None:
     """A step's line in metrics.jsonl and on the progress bar."""
     rate, memory = clock.rate, cost.memory_bytes(work.device)
     run.log(**log_line(step, clock, rate, memory))
-    speed = t(f"损失 {step.loss:.3f}  {rate:,.0f} 词元/秒", f"loss {step.loss:.3f}  {rate:,.0f} tokens/s")
-    bar.advance(1, f"{speed}  {human_bytes(memory)}")
+    shown = [t("损失", "loss") + f" {step.loss:.3f}", t("学习率", "lr") + f" {step.learning_rate:.1e}"]
+    shown += [f"{rate:,.0f} " + t("词元/秒", "tokens/s"), human_bytes(memory)]
+    if best.value is not None:
+        last = "" if best.last is None else f" {best.last:.3f}"
+        shown.append(t(f"验证 {best.metric}{last}（最好 {best.value:.3f}）", f"validation {best.metric}{last} (best {best.value:.3f})"))
+    bar.advance(1, "  ".join(shown))
+    if (left := work.pace.left(clock.tokens, clock.seconds)) is not None:
+        run.update(estimate=run.record["estimate"] | {"seconds_left_after_first_steps": left})
+        wait = human_seconds(left)
+        work.reporter.say(t(f"按前几步，还要约 {wait}（含评测）", f"by the first steps about {wait} left, judging included"))
+
+
+def note_peak(work: Workshop) -> None:
+    """Remember the most memory so far, of the whole run."""
+    work.peak_bytes = max(work.peak_bytes, cost.peak_memory_bytes(work.device))
+
+
+def record_estimate(run: Run, work: Workshop) -> None:
+    """How far the estimate was off, into run.json. ``error`` is predicted / measured − 1."""
+    note_peak(work)
+    predicted = work.forecast.own.peak
+    error = predicted / work.peak_bytes - 1
+    run.update(estimate=run.record["estimate"] | {"measured_peak_bytes": work.peak_bytes, "error": error})
+    shown = f"{human_bytes(predicted)} → {human_bytes(work.peak_bytes)} ({100 * error:+.0f} %)"
+    work.reporter.say(t(f"内存峰值，估计 → 实测：{shown}", f"peak memory, estimated → measured: {shown}"))
 
 
 def validate_and_offer(run: Run, work: Workshop, model: nn.Module, step: Step, best: Best) -> bool:
@@ -173,6 +197,7 @@ def record_training(
     blocks = method.last_blocks if isinstance(method, HeadMethod) else 0
     flops = cost.training_flops(work.transformers_config(), method.kind, blocks, clock.tokens, clock.targets, mean_length, outputs)
     peak = cost.peak_memory_bytes(work.device)
+    note_peak(work)
     run.update(
         training={
             "steps": steps, "epochs": steps / plan.steps_per_epoch,

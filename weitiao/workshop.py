@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from weitiao import storage
+from weitiao import cost, storage
 from weitiao.audit.checks import require_known, stop_on
 from weitiao.config import RunConfig
 from weitiao.config_objectives import GrpoObjective
@@ -17,8 +17,10 @@ from weitiao.data.batch import Plan
 from weitiao.data.render import ChatEncoder
 from weitiao.errors import ConfigError
 from weitiao.evaluate.written import Marker
+from weitiao.forecast import Forecast, Pace, answer_nodes, require_memory, with_budget
 from weitiao.hub.resolve import Inputs, localise
 from weitiao.language import t
+from weitiao.machine import this_machine
 from weitiao.methods import apply_method
 from weitiao.model.checkpoint import count_parameters
 from weitiao.model.load import (
@@ -32,6 +34,7 @@ from weitiao.model.load import (
     load_with_score_head,
     without_weights,
 )
+from weitiao.model.structure import read_structure
 from weitiao.model.trees import base_weights, score_trees, with_reference
 from weitiao.prepare import Prepared, audit, prepare
 from weitiao.progress import Reporter
@@ -60,6 +63,10 @@ class Workshop:
     rewards: Rewards | None = field(init=False, default=None)
     trained_elements: int = field(init=False)
     all_elements: int = field(init=False)
+    forecast: Forecast = field(init=False)
+    pace: Pace = field(init=False)
+    peak_bytes: int = 0
+    """Most memory of the run so far."""
 
     def __post_init__(self) -> None:
         require_known(self.config.check.fail_on)
@@ -73,6 +80,9 @@ class Workshop:
         labels = 1 if self.config.objective.kind == "reward" else 2
         shape = self._shape(labels)  # a method that does not fit the model says so now, before the data are read
         self.encoder = ChatEncoder(load_tokenizer(self.folder), str(self.folder.path))
+        structure = read_structure(self.folder)
+        machine = this_machine(self.config.model, self.device.type, self.dtype.itemsize)
+        self._keep_to(with_budget(self.config, structure, self.folder.config, machine).data.max_tokens)
         self.data = prepare(self.config, self.encoder, self.folder.config, self.reporter)
         self._require_validation_rows()
         self.marker = Marker.of(self.config)
@@ -84,6 +94,15 @@ class Workshop:
         self.trained_elements = count_parameters(p for p in shape.parameters() if p.requires_grad)
         self.all_elements = count_parameters(shape.parameters())
         storage.require_space(Path(self.config.runs), self.disk_bytes())
+        nodes = answer_nodes(self.data, self.encoder)
+        self.forecast = Forecast(self.config, self.data, structure, machine, nodes, cost.memory_bytes(self.device))
+        require_memory(self.forecast)
+        self.pace = Pace(self.forecast)
+
+    def _keep_to(self, max_tokens: int | None) -> None:
+        """Take the longest row that was decided on into the configuration, also the one that is kept."""
+        self.config = _with_length(self.config, max_tokens)
+        self.inputs = replace(self.inputs, config=self.config, pinned=_with_length(self.inputs.pinned, max_tokens))
 
     @property
     def has_score_head(self) -> bool:
@@ -184,3 +203,7 @@ class Workshop:
         labels = len(self.data.task.labels) if self.data.task else int(self.has_score_head)
         rows: Sequence[Encoded | Tree] = self.data.trees.get("train") or self.data.rows
         return Plan(rows, settings.batch_rows, settings.micro_batch_tokens, settings.epochs, settings.max_steps, self.config.seed, labels)
+
+
+def _with_length(config: RunConfig, max_tokens: int | None) -> RunConfig:
+    return config.model_copy(update={"data": config.data.model_copy(update={"max_tokens": max_tokens})})

@@ -105,6 +105,16 @@ def test_a_long_training_is_cut_to_fit(tmp_path: Path, monkeypatch: pytest.Monke
     assert result["state"] == "finished"
 
 
+def test_a_budget_too_small_for_a_training_still_leaves_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(60.0, monkeypatch)
+    result = auto(work(tmp_path, 120.0))
+    assert world.now <= 132
+    assert result["state"] == "finished"
+    assert Path(result["best"]["run"]).name.startswith("speed")
+    assert any("give a larger --budget" in one["why"]["en"] for one in result["choices"])
+    assert len(world.judged) == 1
+
+
 def test_stopped_in_the_middle_the_best_so_far_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(20.0, monkeypatch)
 

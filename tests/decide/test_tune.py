@@ -20,6 +20,7 @@ from weitiao.errors import ConfigError
 from weitiao.progress import Reporter
 
 BEST_RATE = 1e-3
+PLANS = Path(__file__).parent.parent.parent / "recipes" / "plans"
 
 
 def score(config: RunConfig) -> float:
@@ -194,6 +195,16 @@ def test_plans_are_read_and_checked(tmp_path: Path) -> None:
         path.write_text(wrong)
         with pytest.raises(ConfigError):
             load_plan(path)
+
+
+@pytest.mark.parametrize("path", sorted(PLANS.glob("*.yaml")), ids=lambda path: path.name)
+def test_shipped_plans_fit_the_method_that_they_are_named_after(path: Path) -> None:
+    plan = load_plan(path)
+    config = load_config(None, [f"method={path.stem}"])
+    space = settle(config, plan.space)
+    for name, entry in space.items():
+        applied(config, {name: entry.high if isinstance(entry, Range) else entry[-1]})
+    assert set(space) == set(plan.space)
 
 
 def test_a_setting_that_does_not_exist_is_the_users_mistake(tmp_path: Path) -> None:

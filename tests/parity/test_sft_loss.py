@@ -55,6 +55,7 @@ def _gradients(model: nn.Module, loss: torch.Tensor) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("method", ["full", "lora"])
 @pytest.mark.parametrize("embeddings", ["tied", "untied"])
 def test_loss_and_every_gradient(embeddings, method, rows, chunk_elements, tiny_model, tiny_untied, monkeypatch):
+    monkeypatch.setattr(logprobs, "CHUNK_ROWS", 1)
     monkeypatch.setattr(logprobs, "CHUNK_ELEMENTS", chunk_elements)
     model = _model(tiny_model if embeddings == "tied" else tiny_untied, method)
     theirs = _transformers_sum(model, rows)
@@ -96,6 +97,7 @@ def test_only_the_gradients_asked_for(needs):
 
 
 def test_log_probabilities_of_shared_positions(monkeypatch):
+    monkeypatch.setattr(logprobs, "CHUNK_ROWS", 1)
     monkeypatch.setattr(logprobs, "CHUNK_ELEMENTS", 20 * 3)  # three positions at a time
     torch.manual_seed(0)
     hidden, weight = torch.randn(7, 8), torch.randn(20, 8)

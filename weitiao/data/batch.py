@@ -9,6 +9,7 @@ import torch
 
 from weitiao.data.layout import Layout, lay_out
 from weitiao.data.packed import row_lengths
+from weitiao.data.portions import heaviest
 from weitiao.records import Branch, Encoded, Tree
 
 _WINDOW_STEPS = 32
@@ -244,13 +245,8 @@ class Plan:
         return make_batch([row for row in rows if isinstance(row, Encoded)], self.num_labels)
 
     def heaviest(self) -> Batch | TreeBatch:
-        """The largest micro-batch, padding included, that can occur. It need not hold the longest row: that one may have to stand alone
-        where many shorter ones fill the limit."""
+        """The largest micro-batch, padding included, that can occur."""
         lengths = row_lengths(self.rows)
         order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
-
-        def size(first: int) -> int:  # rows of a micro-batch whose longest is that of order[first]
-            return max(1, min(self.batch_rows, self.micro_batch_tokens // lengths[order[first]], len(order) - first))
-
-        first = max(range(len(order)), key=lambda i: size(i) * lengths[order[i]])
-        return self._batch([self.rows[i] for i in order[first : first + size(first)]])
+        first, number = heaviest([lengths[i] for i in order], self.batch_rows, self.micro_batch_tokens)
+        return self._batch([self.rows[i] for i in order[first : first + number]])

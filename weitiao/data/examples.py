@@ -17,7 +17,7 @@ from weitiao.data.read import BadRow, check_file, encoding_of, read_rows
 from weitiao.data.rows import Content, Examples, Rows, digest
 from weitiao.data.shapes import Layout, find_layout
 from weitiao.data.similar import names_of, near_groups, repeats
-from weitiao.data.sources import BUILTIN_DATA, Source, find_sources, source_of
+from weitiao.data.sources import BUILTIN, Source, find_sources, source_of
 from weitiao.data.split import normalised, split_rows
 from weitiao.errors import DataError
 from weitiao.language import t
@@ -59,7 +59,7 @@ class Dataset:
 def load_dataset(config: RunConfig) -> Dataset:
     """Read the files, find the columns, make the splits that are not given, settle the labels. Raises DataError or ConfigError."""
     ledger, rows = Ledger(), Rows()
-    layouts = [_read(config, source, ledger, rows) for source in find_sources(config.data)]
+    layouts = [_read(config, source, ledger, rows) for source in find_sources(config.data, config.task.kind)]
     _leave_out_repeats(config, rows, ledger)
     splits = _assign(config, rows)
     splits["train"] = _limited(config, rows, splits["train"], ledger)
@@ -125,7 +125,7 @@ def _read(config: RunConfig, source: Source, ledger: Ledger, rows: Rows) -> Layo
 
 def _own_split(config: RunConfig, row: Row, split: SplitName | None) -> SplitName | None:
     """The built-in data name each row's split."""
-    return _SPLIT_NAMES[row.values["split"]] if config.data.train == "builtin" and row.file == str(BUILTIN_DATA) else split
+    return _SPLIT_NAMES[row.values["split"]] if config.data.train == "builtin" and Path(row.file).parent == BUILTIN else split
 
 
 def _content(row: Row, layout: Layout, tags: Tags, config: RunConfig, checker: Checker | None) -> Content | str:

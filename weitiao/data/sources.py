@@ -16,7 +16,10 @@ from weitiao.errors import DataError
 from weitiao.language import t
 from weitiao.records import SplitName
 
-BUILTIN_DATA = Path(__file__).parent.parent / "builtin" / "topic.jsonl"
+BUILTIN = Path(__file__).parent.parent / "builtin"
+BUILTIN_DATA = BUILTIN / "topic.jsonl"
+BUILTIN_FILES = {"qa": BUILTIN / "questions.jsonl", "generation": BUILTIN / "extraction.jsonl"}
+"""What `builtin` is for tasks that do not take the labelled texts; how these files are made stands in tools/builtin_questions.py."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +33,9 @@ class Source:
     tags: Tags = field(default_factory=Tags)
 
 
-def find_sources(data: DataConfig) -> list[Source]:
-    """The files to read, those of the training first. A file that the config names wins over the same split's in a folder.
+def find_sources(data: DataConfig, task: str = "") -> list[Source]:
+    """The files to read, those of the training first; ``task`` decides what `builtin` is. A file that the config names wins over the same
+    split's in a folder.
 
     Raises ``DataError``: a folder without a training file or with two of one split, an entry that cannot be read here.
     """
@@ -41,7 +45,7 @@ def find_sources(data: DataConfig) -> list[Source]:
                 cause = t(f"{file}：内置数据自带划分，不能再给文件", f"{file}: the built-in data have their own splits")
                 remedy = t("去掉这一项，或给 data.train 一个文件", "leave it out, or give a file as data.train")
                 raise DataError(f"data.{name}", cause, remedy)
-        return [source_of(data, str(BUILTIN_DATA), None)]
+        return [source_of(data, str(BUILTIN_FILES.get(task, BUILTIN_DATA)), None)]
     files: dict[SplitName, tuple[str, ...]] = {"train": tuple(shards_of(data.train))}
     if os.path.isdir(data.train):  # pathlib raises for a name that is too long
         files = {split: tuple(map(str, paths)) for split, paths in split_files(Path(data.train)).items()}

@@ -23,7 +23,7 @@ from weitiao.decide import members
 from weitiao.decide.advice import both, recommend
 from weitiao.decide.compare import title_of
 from weitiao.decide.table import Entry, build_table, opponent_entries, run_entry
-from weitiao.decide.tune import Search, search
+from weitiao.decide.tune import Search, best_so_far, search
 from weitiao.demo import demo_config
 from weitiao.errors import DataError
 from weitiao.language import Language, current, t
@@ -92,8 +92,9 @@ def auto(work: Auto) -> dict[str, Any]:
     speed = measure(work, config)
     with usable_when_stopped(work):
         best = settle_method(work, first_runs(work, config, methods(work, checked), speed))
-        tune_on(work, best, speed)
-    conclude(work, best, opponents)
+        if best is not None:
+            tune_on(work, best, speed)
+    conclude(work, opponents)
     return work.value
 
 
@@ -182,6 +183,9 @@ def measure(work: Auto, config: RunConfig) -> Speed:
     if one.run is None:
         raise DataError(work.data, outcome.message, t("按上面说的改", "do as said above"))
     record = one.run.record
+    write_best(work, one.run.config)
+    score = record["training"]["best_metric"]
+    work.save(best={"run": str(one.path), "metric": score["name"], "validation": score["value"]})  # usable, if nothing else comes about
     training = record["training"]
     steps_seconds = training["seconds"]
     speed = Speed(
@@ -267,16 +271,19 @@ def time_for_training(work: Auto, speed: Speed) -> float:
     """Seconds that are left for training: the test score, the report and starting the processes for them take the rest."""
     rows: dict[str, int] = work.result["rows"]
     test = speed.validation * rows["test"] / max(1, rows["validation"])
-    return max(0.0, work.left - 1.3 * test - 2 * speed.start - 5)
+    return max(0.0, work.left - 1.3 * test - 1.2 * speed.start - 5)
 
 
-def settle_method(work: Auto, hunts: list[Search]) -> Search:
-    """The method with the better validation score; where they differ by less than its standard error, the first (cheaper) one."""
+def settle_method(work: Auto, hunts: list[Search]) -> Search | None:
+    """The method with the better validation score; where they differ by less than its standard error, the first (cheaper) one. None: the
+    budget was too small for a training; what the measuring of the speed trained is then all there is."""
     scored = [(hunt, value) for hunt in hunts if (value := best_value(hunt)) is not None]
     if not scored:
-        raise DataError(
-            work.data, t("预算内没有一次训练完成", "no training ended inside the budget"), t("加大 --budget", "give a larger --budget")
+        what = both(lambda: t("预算太小，只有几步的那次训练可用", "the budget is too small: there is only the training of a few steps"))
+        work.choose(
+            "", what, both(lambda: t("没有一次训练在预算内完成；加大 --budget", "no training ended inside it; give a larger --budget"))
         )
+        return None
     best, value = scored[0]
     error = math.sqrt(0.25 / max(1, work.result["rows"]["validation"])) if best.direction == "maximize" else 0.0
     for hunt, other in scored[1:]:
@@ -298,22 +305,6 @@ def best_value(hunt: Search) -> float | None:
     """The best value so far, on all rows where there is one."""
     found = best_so_far([hunt])
     return None if found is None else found[1]
-
-
-def best_so_far(hunts: list[Search]) -> tuple[Path, float] | None:
-    """The best run with a result: those on all rows go before those on a fraction."""
-    found: list[tuple[bool, float, Path, float]] = []
-    for hunt in hunts:
-        sign = 1 if hunt.direction == "maximize" else -1
-        for trial in hunt.study.trials:
-            if "run" in trial.user_attrs:
-                rungs = sorted(name for name in trial.user_attrs if name.startswith("rung"))
-                value = float(trial.user_attrs[rungs[-1]])
-                found.append((trial.state.name == "COMPLETE", sign * value, Path(trial.user_attrs["run"]), value))
-    if not found:
-        return None
-    _, _, path, value = max(found, key=lambda one: one[:2])
-    return path, value
 
 
 def remember(work: Auto, hunts: list[Search]) -> None:
@@ -384,10 +375,10 @@ def usable_when_stopped(work: Auto) -> Iterator[None]:
         raise
 
 
-def conclude(work: Auto, hunt: Search, opponents: list[Entry]) -> None:
+def conclude(work: Auto, opponents: list[Entry]) -> None:
     """One test score for the best run, beside the simple methods; the report; what is advised."""
-    run = Run.open(best_path(hunt))
-    remember(work, [hunt])
+    run = Run.open(work.result["best"]["run"])
+    write_best(work, run.config)
     if work.result["rows"]["test"] and not (run.path / "evaluation" / "after.json").is_file():
         members.call("evaluate", str(run.path), "--save", "-q")
     if work.result["rows"]["test"]:

@@ -258,3 +258,19 @@ def best_run(work: Search) -> tuple[int, Run] | None:
     key: Callable[[Any], float] = lambda trial: trial.value
     best = max(done, key=key) if work.direction == "maximize" else min(done, key=key)
     return best.number, Run.open(best.user_attrs["run"])
+
+
+def best_so_far(hunts: list[Search]) -> tuple[Path, float] | None:
+    """The best run with a result: those on all rows go before those on a fraction."""
+    found: list[tuple[bool, float, Path, float]] = []
+    for hunt in hunts:
+        sign = 1 if hunt.direction == "maximize" else -1
+        for trial in hunt.study.trials:
+            if "run" in trial.user_attrs:
+                rungs = sorted(name for name in trial.user_attrs if name.startswith("rung"))
+                value = float(trial.user_attrs[rungs[-1]])
+                found.append((trial.state.name == "COMPLETE", sign * value, Path(trial.user_attrs["run"]), value))
+    if not found:
+        return None
+    _, _, path, value = max(found, key=lambda one: one[:2])
+    return path, value

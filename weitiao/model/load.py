@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from logging import CRITICAL
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,7 +88,7 @@ def check_folder(path: Path, source: str) -> ModelFolder:
         )
     config = check_settings(path)
     weights = _weight_files(path)
-    elements = sum(_count_elements(path / name) for name in weights)
+    elements = sum(prod(shape) for name in weights for shape in tensor_shapes(path / name).values())
     # Absolute: an adapter names its base by this path and may be opened from another folder.
     return ModelFolder(path.absolute(), source, config, weights, elements)
 
@@ -181,9 +182,9 @@ def shard_names(index: Path) -> list[str]:
     return names
 
 
-def _count_elements(path: Path) -> int:
-    """Number of elements in a safetensors file, its header checked against the file's length. Format: 8 bytes little-endian header length,
-    a JSON header with byte offsets, the data."""
+def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Name → shape of the tensors of a safetensors file, its header checked against the file's length. Format: 8 bytes little-endian header
+    length, a JSON header with byte offsets, the data. Raises ModelError."""
     size = path.stat().st_size
     broken = t("不是完好的 safetensors 文件", "not a sound safetensors file"), t("重新下载这个文件", "fetch the file again")
     with path.open("rb") as file:
@@ -199,12 +200,7 @@ def _count_elements(path: Path) -> int:
                 raise ValueError(len(header))
             tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
             end = max((int(entry["data_offsets"][1]) for entry in tensors.values()), default=0)
-            elements = 0
-            for entry in tensors.values():
-                count = 1
-                for dimension in entry["shape"]:
-                    count *= _length(dimension)
-                elements += count
+            shapes = {name: tuple(map(_length, entry["shape"])) for name, entry in tensors.items()}
         except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
             raise ModelError(str(path), *broken) from None
     if end != size - 8 - length:
@@ -216,7 +212,7 @@ def _count_elements(path: Path) -> int:
             ),
             broken[1],
         )
-    return elements
+    return shapes
 
 
 def _length(dimension: Any) -> int:
@@ -339,6 +335,9 @@ def _load(
     random."""
     from transformers.utils import logging
 
+    from weitiao.cost import limit_kernel_caches
+
+    limit_kernel_caches()
     remedy = t("检查 config.json 与权重是否配套", "check that config.json and the weights belong together")
     shape = without_weights(folder, changes.get("num_labels"))
     fresh_elements = sum(p.numel() for name, p in shape.named_parameters() if name in fresh)

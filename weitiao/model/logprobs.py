@@ -1,6 +1,6 @@
 """The one numeric core: hidden states → log-probabilities of given tokens, at the positions that are asked for only.
 
-Shapes: N positions, H hidden size, V vocabulary. Logits are made for ``CHUNK`` positions at a time, so the [N, V] matrix never exists. They
+Shapes: N positions, H hidden size, V vocabulary. Logits are made for some positions at a time, so the [N, V] matrix never exists. They
 are computed in the weights' precision and brought to float32 before the log-softmax, as transformers' own loss does.
 
     logp(y | h) = h·w_y − logsumexp_v(h·w_v)
@@ -11,12 +11,12 @@ from typing import Any
 
 import torch
 
-CHUNK_ELEMENTS = 1 << 25
-"""Most logits at a time: 32 Mi elements, 128 MiB in float32."""
+CHUNK_ELEMENTS, CHUNK_ROWS = 1 << 23, 256
+"""Logits at a time: 8 Mi elements (32 MiB in float32), but at least 256 positions, so that the product stays an efficient one."""
 
 
 def _chunks(num_positions: int, vocabulary: int) -> range:
-    return range(0, num_positions, max(1, CHUNK_ELEMENTS // vocabulary))
+    return range(0, num_positions, max(CHUNK_ROWS, CHUNK_ELEMENTS // vocabulary))
 
 
 class _NegativeLogLikelihood(torch.autograd.Function):

@@ -4,7 +4,7 @@
     2. The last block computes queries, attention and MLP only for the positions that are asked for; keys and values it needs of all.
     3. Attention over short rows that has a backward pass is plain products: on a CPU the fused kernel's takes several times as long.
 
-Models of the families below run block by block; any other one runs its own forward over the padded rows.
+Models of some families (model/structure.py) run block by block; any other one runs its own forward over the padded rows.
 Shapes: T tokens, N asked-for positions, H hidden size, h heads of size d, g key-value heads.
 """
 
@@ -16,14 +16,13 @@ from torch.nn import functional as F
 
 from weitiao.data.layout import Layout, Padding, Part
 from weitiao.model.heads import blocks, final_norm, trunk
+from weitiao.model.structure import is_known
 
 if TYPE_CHECKING:
     from weitiao.model.frozen import FrozenStates
 
 KEPT = "frozen_states"
 """Under this name a trunk holds what it keeps of its frozen part."""
-FAMILIES = ("llama", "qwen2", "qwen3")
-"""Model types whose blocks are: norm, attention with rotary positions, norm, gated MLP."""
 SHORT_KEYS = 256
 """On a CPU, up to so many keys plain products beat the fused kernel, forward and backward (2 to 10 times at 32 to 128 keys)."""
 
@@ -85,10 +84,8 @@ def _spread(rows_RH: torch.Tensor, layout: Layout) -> torch.Tensor:
 
 
 def runs_by_block(core: Any) -> bool:
-    """Whether a trunk is of a family that runs block by block: full causal attention without dropout."""
-    settings = core.config.to_dict()
-    layers = set(settings.get("layer_types") or ())
-    return settings["model_type"] in FAMILIES and layers <= {"full_attention"} and not settings.get("attention_dropout")
+    """Whether a trunk runs block by block."""
+    return is_known(core.config.to_dict())
 
 
 def _turn(core: Any, hidden_TH: torch.Tensor, layout: Layout) -> tuple[torch.Tensor, torch.Tensor]:

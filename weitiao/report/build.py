@@ -6,7 +6,7 @@ from typing import Any
 
 from weitiao import storage
 from weitiao.language import Language, use
-from weitiao.report import facts, figures, rows, sections
+from weitiao.report import facts, figures, rows, sections, written
 from weitiao.report.diagnosis import diagnose
 from weitiao.report.folder import RunFolder, dig, read_folder
 from weitiao.report.headline import build_headline
@@ -69,6 +69,9 @@ def _context(folder: RunFolder) -> dict[str, Any]:
         "errors": rows.worst_errors(folder),
         "changes": rows.changes(folder),
         "rollouts": rows.rollout_rows(folder),
+        "written": written.metric_rows(folder),
+        "writing_notes": written.writing_notes(folder),
+        "answers": written.answer_cards(folder),
         "phases": facts.phase_rows(folder),
         "method_facts": facts.method_facts(folder),
         "model_facts": facts.model_facts(folder),

@@ -15,6 +15,7 @@ from weitiao.report.headline import build_headline, text_readings
 from weitiao.report.numbers import count, estimate
 from weitiao.report.rows import file_rows
 from weitiao.report.words import metric_title
+from weitiao.report.written import is_written
 
 _METRICS = (
     "accuracy", "macro_f1", "micro_f1", "weighted_f1", "macro_precision", "macro_recall", "log_loss", "calibration_error",
@@ -153,6 +154,13 @@ def _data(folder: RunFolder) -> str:
 
 
 def _evaluation(folder: RunFolder) -> str:
+    if is_written(folder):
+        measured_names = (folder.after or folder.before).get("metrics") or {}
+        both = [(name, metric(folder.before, name), metric(folder.after, name)) for name in measured_names]
+        return _table(
+            ["", t("训练前", "before"), t("训练后", "after")],
+            [[metric_title(name), _shown(before), _shown(after)] for name, before, after in both],
+        )
     if not folder.is_scored:
         pairs = [(name, *text_readings(folder, name)) for name in _TEXT_METRICS]
         rows = [[metric_title(name), _shown(before), _shown(after)] for name, before, after in pairs if before or after]

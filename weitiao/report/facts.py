@@ -80,7 +80,19 @@ def training_facts(folder: RunFolder) -> Facts:
         (t("速度", "Speed"), absent() if speed is None else t(f"{count(speed)} 词元/秒", f"{count(speed)} tokens/s")),
         (t("计算量", "Computation"), flops(dig(training, "flops"))),
         (t("内存峰值", "Peak memory"), size(dig(training, "peak_memory_bytes"))),
+        *_estimate_fact(folder),
     ]
+
+
+def _estimate_fact(folder: RunFolder) -> Facts:
+    """What was estimated before the run against what was measured over all of it; nothing for runs that did not get so far."""
+    estimate = folder.run.get("estimate")
+    error = finite(dig(estimate, "error"))
+    if error is None:
+        return []
+    predicted, measured = size(dig(estimate, "predicted_peak_bytes")), size(dig(estimate, "measured_peak_bytes"))
+    both = t(f"估计 {predicted}，实测 {measured}", f"{predicted} estimated, {measured} measured")
+    return [(t("整个运行的内存峰值", "Peak memory of the whole run"), f"{both} ({100 * error:+.0f} %)")]
 
 
 def hardware_facts(folder: RunFolder) -> Facts:

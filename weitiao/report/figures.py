@@ -105,9 +105,11 @@ def _loss_figure(folder: RunFolder, best: float | None) -> Figure | None:
         Series(t("验证", "validation"), "validation", validation, dots=len(validation) <= 60),
     ]
     series = [one for one in series if one.points]
-    unit = (
-        t("损失（每对）", "loss (per pair)") if folder.task == "preference" else t("损失（奈特/训练词元）", "loss (nats per trained token)")
-    )
+    unit = t("损失（奈特/训练词元）", "loss (nats per trained token)")
+    if folder.task == "preference":
+        unit = t("损失（每对）", "loss (per pair)")
+    elif folder.run.get("objective") == "grpo":
+        unit = t("损失（优势的加权和，看奖励才知好坏）", "loss (weighted advantages; the reward tells how good it is)")
     svg = line_chart(t("损失", "Loss"), series, unit, best_x=best, zero=True)
     if svg is None:
         return None

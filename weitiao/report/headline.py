@@ -20,6 +20,7 @@ class Verdict:
     kind: VerdictKind
     difference: Reading | None = None
     p: float | None = None
+    test: str = "McNemar"
 
     @property
     def figures(self) -> str:
@@ -27,7 +28,7 @@ class Verdict:
         if self.difference is None:
             return ""
         words = t("差 ", "difference ") + estimate(self.difference, sign=True)
-        return words if self.p is None else words + t("，McNemar ", ", McNemar ") + p_value(self.p)
+        return words if self.p is None else words + t(f"，{self.test} ", f", {self.test} ") + p_value(self.p)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +53,17 @@ class Headline:
 def judge(pair: Json | None) -> Verdict:
     """The verdict on one entry of comparison.json ``pairs``."""
     difference = reading(dig(pair, "difference"))
+    flipped = finite(dig(pair, "sign_flip", "p_value"))
+    p = flipped if flipped is not None else finite(dig(pair, "mcnemar", "p_value"))
+    test = "McNemar" if flipped is None else t("置换检验", "permutation test")
     if difference is None or difference.low is None or difference.high is None:
-        return Verdict("untested", difference, finite(dig(pair, "mcnemar", "p_value")))
-    p = finite(dig(pair, "mcnemar", "p_value"))
+        return Verdict("untested", difference, p, test)
     includes_zero = difference.low <= 0 <= difference.high
     if p is not None and includes_zero == (p < 0.05):
-        return Verdict("conflicting", difference, p)
+        return Verdict("conflicting", difference, p, test)
     if includes_zero:
-        return Verdict("undecided", difference, p)
-    return Verdict("higher" if difference.low > 0 else "lower", difference, p)
+        return Verdict("undecided", difference, p, test)
+    return Verdict("higher" if difference.low > 0 else "lower", difference, p, test)
 
 
 def pair_of(comparison: Json, a: str, b: str) -> Json | None:

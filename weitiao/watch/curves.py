@@ -17,6 +17,10 @@ import pyarrow.json
 from weitiao.watch.files import open_inside
 
 Points = list[tuple[float, float]]
+Columns = dict[str, tuple[list[float], list[float]]]
+"""`group/name` → steps and values."""
+FEW_BYTES = 65_536
+"""Up to so much, lines are read one by one."""
 EXACT_BYTES = 25_000_000
 """A first reading of more, over all files asked for, takes lines spread evenly over each file instead of all."""
 LONGEST_LINE_BYTES = 65_536
@@ -104,48 +108,67 @@ def _spread(file: BinaryIO, start: int, size: int, lines: int) -> bytes:
 
 def _series(data: bytes, most_points: int) -> tuple[dict[str, Points], dict[str, Any]]:
     """Each numeric column by group, over steps; and the newest value of each."""
-    table = _table(data)
+    table = _table(data) if len(data) > FEW_BYTES else None
+    columns = _of_rows(data) if table is None else _of_table(table)
     series: dict[str, Points] = {}
     last: dict[str, Any] = {}
-    if "type" not in table.column_names or "step" not in table.column_names:
-        return series, last
-    kinds = np.array(table["type"].to_pylist(), dtype=object)
-    columns = {name: _numbers(table[name]) for name in table.column_names}
-    steps = columns["step"]
-    if steps is None:
-        return series, last
-    for kind, group in _GROUPS.items():
-        chosen = kinds == kind
-        for name, values in columns.items():
-            if values is None or name in _TIMES:
-                continue
-            good = chosen & np.isfinite(values) & np.isfinite(steps)
-            if good.any():
-                x, y = steps[good], values[good]
-                kept = thin(y, most_points)
-                series[f"{group}/{name}"] = list(zip(x[kept].tolist(), y[kept].tolist(), strict=True))
-                last[f"{group}/{name}"] = y[-1].item()
-        if chosen.any() and np.isfinite(steps[chosen]).any():
-            last[f"{group}/step"] = float(np.nanmax(steps[chosen]))
+    for name, (x, y) in columns.items():
+        group, _, column = name.partition("/")
+        last[f"{group}/step"] = max(last.get(f"{group}/step", 0.0), float(x[-1]))
+        if column in _TIMES:
+            continue
+        last[name] = float(y[-1])
+        if len(x) > most_points:
+            kept = thin(np.asarray(y), most_points)
+            x, y = np.asarray(x)[kept].tolist(), np.asarray(y)[kept].tolist()
+        series[name] = list(zip(x, y, strict=True))
     return series, last
 
 
-def _table(data: bytes) -> pa.Table:
-    """Lines of JSON as columns; slower, line by line, where they do not agree with each other or one is no JSON."""
+def _table(data: bytes) -> pa.Table | None:
+    """Lines of JSON as columns; None where they do not agree with each other, or one is no JSON."""
     try:
         options = pyarrow.json.ReadOptions(use_threads=False, block_size=max(1 << 20, min(len(data), 1 << 26)))
-        return pyarrow.json.read_json(pa.BufferReader(data), read_options=options)
+        table = pyarrow.json.read_json(pa.BufferReader(data), read_options=options)
     except pa.ArrowException:
-        rows = []
-        for line in data.splitlines():
-            try:
-                value = json.loads(line)
-            except (ValueError, RecursionError):
-                continue
-            if isinstance(value, dict):
-                numbers = {k: float(v) for k, v in value.items() if isinstance(v, (int, float)) and abs(v) < 1e300}
-                rows.append(numbers | {"type": str(value.get("type"))})
-        return pa.Table.from_pylist(rows)
+        return None
+    return table if {"type", "step"} <= set(table.column_names) and _numbers(table["step"]) is not None else None
+
+
+def _of_table(table: pa.Table) -> Columns:
+    kinds, columns = np.array(table["type"].to_pylist(), dtype=object), {name: _numbers(table[name]) for name in table.column_names}
+    steps, found = columns["step"], {}
+    assert steps is not None  # _table says so
+    for kind, group in _GROUPS.items():
+        for name, values in columns.items():
+            if values is not None and (good := (kinds == kind) & np.isfinite(values) & np.isfinite(steps)).any():
+                found[f"{group}/{name}"] = (steps[good].tolist(), values[good].tolist())
+    return found
+
+
+def _of_rows(data: bytes) -> Columns:
+    """The same line by line: quicker for a few, and for lines that disagree."""
+    found: Columns = {}
+    for text in data.splitlines():
+        try:
+            line = json.loads(text)
+        except (ValueError, RecursionError):
+            continue
+        group = _GROUPS.get(str(line.get("type"))) if isinstance(line, dict) else None
+        if group is None or (step := _finite(line.get("step"))) is None:
+            continue
+        for name, value in line.items():
+            if (number := _finite(value)) is not None:
+                x, y = found.setdefault(f"{group}/{name}", ([], []))
+                x.append(step)
+                y.append(number)
+    return found
+
+
+def _finite(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not -1e300 < value < 1e300:
+        return None
+    return float(value)
 
 
 def _numbers(column: pa.ChunkedArray) -> np.ndarray | None:
