@@ -34,7 +34,7 @@ def coordinate(value: float) -> str:
 
 def nice_ticks(low: float, high: float, target: int = 5) -> list[float]:
     """About ``target`` ticks at multiples of 1, 2, 2.5 or 5 times a power of ten that enclose [low, high]."""
-    if not high > low:
+    if not high - low > 1e-9 * max(abs(low), abs(high)):  # equal but for rounding, which has no ticks between
         margin = abs(low) * 0.1 or 1.0
         low, high = low - margin, high + margin
     raw = (high - low) / max(1, target - 1)
