@@ -41,10 +41,10 @@ def _lora(case: dict[str, Any]) -> Any:
 
 def _rounds(make: Any) -> tuple[dict[str, Any], Round]:
     """A round is one call of ``train`` of a fresh trainer over the same model; the loss of the first step comes from a first one."""
-    state: dict[str, Any] = {"trainer": make()}
-    state["trainer"].args.max_steps = 1
-    state["trainer"].train()
-    loss0 = state["trainer"].state.log_history[0]["loss"]
+    first = make()
+    first.args.max_steps = 1  # of these arguments only: every trainer gets its own
+    first.train()
+    loss0 = first.state.log_history[0]["loss"]
 
     def one_round() -> dict[str, Any]:
         trainer = make()
@@ -67,9 +67,13 @@ def trainer(case: dict[str, Any], mode: str) -> tuple[dict[str, Any], Round]:
     model.enable_input_require_grads()
     if mode == "lora":
         model = get_peft_model(model, _lora(case))
-    arguments = TrainingArguments(**_arguments(case), gradient_checkpointing=True)
     data, collator = _columns(case), DataCollatorForSeq2Seq(tokenizer=tokenizer, padding=True)
-    return _rounds(lambda: Trainer(model=model, args=arguments, train_dataset=data, data_collator=collator))
+
+    def make() -> Any:
+        arguments = TrainingArguments(**_arguments(case), gradient_checkpointing=True)
+        return Trainer(model=model, args=arguments, train_dataset=data, data_collator=collator)
+
+    return _rounds(make)
 
 
 def trl(case: dict[str, Any], mode: str) -> tuple[dict[str, Any], Round]:
@@ -102,11 +106,12 @@ def frozen(case: dict[str, Any], _mode: str) -> tuple[dict[str, Any], Round]:
     model.requires_grad_(False)
     model.score.requires_grad_(True)
     data = Dataset.from_list([{"input_ids": ids, "labels": n} for ids, n in zip(case["rows"], case["targets"], strict=True)])
-    arguments = TrainingArguments(**_arguments(case))
 
     def make() -> Any:
         model.score.weight.data.zero_()
-        return Trainer(model=model, args=arguments, train_dataset=data, data_collator=DataCollatorWithPadding(tokenizer))
+        return Trainer(
+            model=model, args=TrainingArguments(**_arguments(case)), train_dataset=data, data_collator=DataCollatorWithPadding(tokenizer)
+        )
 
     return _rounds(make)
 

@@ -12,11 +12,10 @@ from typing import Any
 
 import yaml
 from commands import command
-from harness import Dying, Scene, child, save_windows, with_disk
+from harness import Dying, Scene, child, finetune, save_windows, with_disk
 from hostile import Case, canary
 
 from weitiao import cost
-from weitiao.finetune import finetune
 
 MOST_SECONDS, MOST_BYTES = 5.0, 1_000_000_000
 BATCH = 12

@@ -24,6 +24,7 @@ from harness import (
     Scene,
     child,
     count_calls,
+    finetune,
     kill_after,
     powered,
     result,
@@ -35,7 +36,6 @@ from hostile import all_cases
 from hostile_run import BATCH, run_batch
 
 from weitiao import storage
-from weitiao.finetune import finetune
 from weitiao.saves import Saves
 from weitiao.training import train as real_train
 

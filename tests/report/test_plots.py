@@ -29,6 +29,7 @@ from weitiao.report.plots import (
         (0.12, 0.88, [0, 0.2, 0.4, 0.6, 0.8, 1.0]),
         (-3, 7, [-5, -2.5, 0, 2.5, 5, 7.5]),
         (2, 2, [1.8, 1.9, 2.0, 2.1, 2.2]),
+        (2, 2 + 1e-9, [1.8, 1.9, 2.0, 2.1, 2.2]),
     ],
 )
 def test_ticks_are_round_and_enclose(low: float, high: float, ticks: list[float]) -> None:

@@ -34,9 +34,9 @@ def coordinate(value: float) -> str:
 
 def nice_ticks(low: float, high: float, target: int = 5) -> list[float]:
     """About ``target`` ticks at multiples of 1, 2, 2.5 or 5 times a power of ten that enclose [low, high]."""
-    if not high - low > 1e-9 * max(abs(low), abs(high)):  # equal but for rounding, which has no ticks between
+    if high - low <= 1e-6 * max(abs(low), abs(high)):  # no wider than rounding: ticks that far apart could not be told from each other
         margin = abs(low) * 0.1 or 1.0
-        low, high = low - margin, high + margin
+        low, high = low - margin, low + margin
     raw = (high - low) / max(1, target - 1)
     magnitude = 10.0 ** math.floor(math.log10(raw))
     step = next(factor * magnitude for factor in (1, 2, 2.5, 5, 10) if factor * magnitude >= raw * 0.999)
