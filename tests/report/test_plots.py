@@ -113,3 +113,11 @@ def test_a_limit_far_from_the_data_does_not_squeeze_them() -> None:
     assert far is not None
     assert 'class="limit limit"' not in far
     assert "32,768" in far
+
+
+def test_values_that_differ_by_rounding_alone_have_an_axis() -> None:
+    """One step's value and its smoothed self: 1 ulp apart."""
+    value = -6.430000000000001
+    axis = linear_axis([value, math.nextafter(value, 0)], 0, 100)
+    assert axis.ticks[0] < value < axis.ticks[-1]
+    assert 0 < axis(value) < 100
