@@ -6,7 +6,7 @@ import pytest
 
 from weitiao import progress
 from weitiao.language import use
-from weitiao.progress import Reporter, human_bytes, human_seconds
+from weitiao.progress import Reporter, human_bytes, human_seconds, in_notebook
 
 
 @pytest.fixture
@@ -42,6 +42,16 @@ def test_units() -> None:
     assert [human_seconds(n) for n in (4.26, 41, 200, 7500)] == ["4.3 s", "41 s", "3 min 20 s", "2 h 5 min"]
 
 
+class ZMQInteractiveShell:
+    """The name of the shell that answers a notebook."""
+
+
+def test_the_libraries_of_notebooks_do_not_make_a_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ipykernel", sys)
+    monkeypatch.setattr("IPython.get_ipython", lambda: None)
+    assert not in_notebook()
+
+
 def test_a_notebook_gets_one_line_that_changes(clock: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[str] = []
 
@@ -50,7 +60,7 @@ def test_a_notebook_gets_one_line_that_changes(clock: list[float], monkeypatch: 
             shown.append(picture.data)
 
     monkeypatch.setattr("IPython.display.display", lambda picture, **_: shown.append(picture.data) or Handle())
-    monkeypatch.setitem(sys.modules, "ipykernel", sys)
+    monkeypatch.setattr("IPython.get_ipython", ZMQInteractiveShell)
     use("en")
     with Reporter().bar("<training>", 4) as bar:
         for _ in range(4):
@@ -65,7 +75,7 @@ def test_a_notebook_gets_one_line_that_changes(clock: list[float], monkeypatch: 
 
 
 def test_a_quiet_notebook_shows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "ipykernel", sys)
+    monkeypatch.setattr("IPython.get_ipython", ZMQInteractiveShell)
     monkeypatch.setattr("IPython.display.display", lambda *_a, **_k: pytest.fail("shown"))
     with Reporter(quiet=True).bar("training", 1) as bar:
         bar.advance(1, "x")

@@ -106,8 +106,9 @@ class PlainLines:
 
 
 def in_notebook() -> bool:
-    """Whether this process answers a notebook."""
-    return "ipykernel" in sys.modules
+    """Whether this process answers a notebook (and not only has its libraries loaded)."""
+    library = sys.modules.get("IPython")
+    return library is not None and type(library.get_ipython()).__name__ == "ZMQInteractiveShell"
 
 
 SECONDS_BETWEEN_PICTURES = 0.5

@@ -174,7 +174,7 @@ def test_by_keyboard_alone_and_in_both_languages(page):
     page.keyboard.press("k")
     until(page, "document.querySelector('#name').textContent === 'two'")
     page.keyboard.press("o")
-    assert page.locator("#runs input:checked").count() == 1
+    until(page, "document.querySelectorAll('#runs input:checked').length === 1")
     assert page.inner_text("#new") == "New run"
     page.keyboard.press("l")
     assert page.inner_text("#new") == "新的运行"
