@@ -177,7 +177,7 @@ def run_row(name: str, options: argparse.Namespace) -> dict[str, Any]:
                 try:
                     sides[mode] = Side(str(python), "peers.py", path, mode, *how)
                 except RuntimeError as error:
-                    absent[mode] = str(error)
+                    absent[mode] = (str(error).strip().splitlines() or [""])[-1]
             for _ in range(options.rounds):
                 for side in sides.values():
                     side.run()
