@@ -169,8 +169,10 @@ def test_any_changed_file_of_a_folder_is_named(config, tmp_path, monkeypatch):
 
 
 def test_what_was_done_is_not_done_again(config, monkeypatch):
+    config = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"baselines": True})})
     run = cut_short(config, monkeypatch, 7)
     before = (run / "evaluation" / "before.json").stat().st_mtime_ns
+    simple = (run / "evaluation" / "baselines.json").stat().st_mtime_ns
     seen = []
     real = training.train
 
@@ -184,6 +186,8 @@ def test_what_was_done_is_not_done_again(config, monkeypatch):
     assert seen == [6]
     assert "going on from the checkpoint of step 6" in heard.said
     assert (run / "evaluation" / "before.json").stat().st_mtime_ns == before
+    assert (run / "evaluation" / "baselines.json").stat().st_mtime_ns == simple
+    assert {pair["b"] for pair in Run.open(run).read("evaluation/comparison.json")["pairs"]} > {"before"}
 
 
 def test_patience_that_had_run_out_is_remembered(config, monkeypatch):

@@ -6,6 +6,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -32,6 +33,8 @@ from weitiao.run import Run, hardware
 from weitiao.saves import Saves, clear
 from weitiao.training import record_estimate, train_model
 from weitiao.workshop import Workshop
+
+BASELINE_ANSWERS = "evaluation/predictions-baselines.jsonl"
 
 
 def finetune(config: RunConfig, reporter: Reporter | None = None, *, fresh: bool = False, allow_changes: bool = False) -> Run:
@@ -92,7 +95,7 @@ def keep_judgement(folder: Path, judged: Judgement) -> None:
     write_judgement(run, judged, "after")
     earlier = run.read("evaluation/before.json")
     before = Judgement(earlier, run.read_lines("evaluation/predictions-before.jsonl")) if earlier else None
-    write_comparison(run, judged, before, {})
+    write_comparison(run, judged, before, former_baselines(run))
     complete(run)
 
 
@@ -207,17 +210,26 @@ def judge_before(run: Run, work: Workshop) -> Judgement | None:
 
 
 def judge_simple(run: Run, work: Workshop) -> dict[str, Any]:
-    """The simple methods on the test split: which rows each gets right."""
+    """The simple methods on the test split: which rows each gets right. A run that goes on has that already."""
     task, test = work.data.task, work.data.dataset.splits["test"]
     if task is None or not test or not work.config.evaluate.baselines or work.rewards:
         return {}
+    if former := former_baselines(run):
+        return former
     work.reporter.say(t("评测基线（多数类、TF-IDF + 线性模型）", "judging the baselines (majority class, TF-IDF with a linear model)"))
     seen = [prompt.example for prompt in work.data.prompts["test"]]
     entries, correct, predictions = judge_baselines(task, work.data.dataset.splits["train"], seen, work.config.seed)
+    run.write_lines(BASELINE_ANSWERS, predictions)
     run.write("evaluation/baselines.json", entries)
-    run.write_lines("evaluation/predictions-baselines.jsonl", predictions)
     run.timed("baselines")
     return correct
+
+
+def former_baselines(run: Run) -> dict[str, Any]:
+    """Which test rows each simple method got right when the run judged them; empty if it has not."""
+    rows = run.read_lines(BASELINE_ANSWERS) if run.read("evaluation/baselines.json") else []  # which is written after the answers
+    names = [name for name in rows[0] if name not in ("id", "label")] if rows else []
+    return {name: np.array([row[name] == row["label"] for row in rows]) for name in names}
 
 
 def write_comparison(run: Run, after: Judgement | None, before: Judgement | None, baselines: dict[str, Any]) -> None:

@@ -109,7 +109,8 @@ def open_run(work: Workshop, fresh: bool, allow_changes: bool) -> Run:
         _refuse(path, t("与中断的那次不同", "this is not as it was in the interrupted run"), shown)
     if changes:
         storage.write_text(path / "config.yaml", config.with_absolute_paths().as_yaml())
-        storage.disk.remove_file(path / "evaluation" / "before.json")  # what was judged then need not hold now
+        for judged in ("before", "baselines"):  # what was judged then need not hold now
+            storage.disk.remove_file(path / "evaluation" / f"{judged}.json")
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     resumed = [*run.record.get("resumed", []), {"at": now, "after": run.record["state"], "changes": changes}]
     run.update(state="running", ended=None, error=None, resumed=resumed, process=this_process())

@@ -92,6 +92,14 @@ def test_existing_runs_and_those_that_may_not_be_ranked(config: Path, tmp_path: 
     assert command("compare", one, unjudged, "--json", "--out", tmp_path / "later").json["n"] == table["n"]
 
 
+def test_a_test_score_measured_later_is_compared_with_all_that_was_judged_before(config: Path) -> None:
+    late = finetune(load_config(config, ["name=late", "method=head", "evaluate.after=false"]), Reporter(quiet=True)).path
+    at_once = finetune(load_config(config, ["name=at_once", "method=head"]), Reporter(quiet=True)).path
+    assert command("evaluate", late, "--save", "--json").code == 0
+    compared = [(run / "evaluation" / "comparison.json").read_text(encoding="utf-8") for run in (late, at_once)]
+    assert compared[0] == compared[1]
+
+
 def test_a_method_keeps_its_own_settings_and_the_others_take_their_defaults() -> None:
     config = load_config(None, ["method.kind=lora", "method.rank=6", "method.alpha=12", "optim.learning_rate=1e-2"])
     found = ladder(config, ("head", "lora", "full"), (3, 6))
