@@ -35,7 +35,7 @@ def check_run(config: RunConfig, reporter: Reporter | None = None) -> dict[str, 
     config = with_budget(config, structure, folder.config, machine)
     prepared = prepare(config, encoder, folder.config, reporter)
     Marker.of(config).try_own([passage.example for passage in prepared.passages.get("test", [])[:2]])
-    found = audit(prepared, encoder)
+    found = audit(prepared, encoder, reporter)
     forecast = Forecast(config, prepared, structure, machine, answer_nodes(prepared, encoder))
     dataset, ledger = prepared.dataset, prepared.dataset.ledger.as_dict()
     example = prepared.first_example
