@@ -168,8 +168,9 @@ class Rows:
         with (folder / "said.bin").open("wb") as file:
             self._store.seek(0)
             shutil.copyfileobj(self._store, file, 1 << 20)
-        for name, column in {**self._columns(), "digests": np.frombuffer(self._digests, dtype=np.uint8)}.items():
-            np.save(folder / f"{name}.npy", column, allow_pickle=False)
+        for name, column in self._columns().items():
+            np.save(folder / f"{name}.npy", np.array(column), allow_pickle=False)
+        np.save(folder / "digests.npy", np.frombuffer(self._digests, dtype=np.uint8), allow_pickle=False)
         storage.write_json(folder / "names.json", {"names": self._names, "candidates": {str(n): c for n, c in self._candidates.items()}})
 
     @classmethod
