@@ -32,11 +32,11 @@ def test_each_call_to_the_disk_fails_once(scene: Scene) -> None:
 
 @pytest.mark.slow
 def test_faults_from_outside(scene: Scene) -> None:
-    """One of each: too small, filled meanwhile, read-only meanwhile, no room for the token cache, out of inodes."""
-    tally = programmes.outside(scene, 6, seed=1)
+    """One of each: too small, filled meanwhile, read-only meanwhile, no room for the token cache, out of inodes, a limit on files."""
+    tally = programmes.outside(scene, 7, seed=1)
     print(tally)
     if not tally.faults:
         pytest.skip("no file system can be mounted here")
-    assert sum(tally.notes.values()) == 6
+    assert sum(tally.notes.values()) == 7
     assert {note.split(":")[0] for note in tally.notes} == set(HOW)
     assert tally.failures == []
