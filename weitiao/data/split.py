@@ -132,7 +132,8 @@ def _mapped(text: str) -> str:
     mapped = _table()[codes]
     if mapped.max() == _NO_RULE:
         return ""
-    return mapped[mapped != _NOTHING].tobytes().decode("utf-32-le", "surrogatepass")
+    kept: bytes = mapped[mapped != _NOTHING].tobytes()
+    return kept.decode("utf-32-le", "surrogatepass")
 
 
 @cache
