@@ -225,7 +225,7 @@ def _no_chats(names: Sequence[str], sample: Sequence[Row]) -> Layout:
     if "segments" in names:
         remedy = t(
             "segments（不用对话模板的片段）要先改成 messages 或 prompt、completion",
-            "rewrite segments as messages, or as prompt and completion",
+            "rewrite the segments as messages, or as prompt and completion",
         )
     elif "input_ids" in names:
         remedy = t("词元 id 只属于一个分词器；请给原来的文字", "token ids belong to one tokenizer: give the texts that they were made of")
