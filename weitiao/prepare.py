@@ -13,6 +13,7 @@ import numpy as np
 
 from weitiao.audit.checks import run_checks
 from weitiao.audit.findings import AuditInput
+from weitiao.audit.topics import describe_topics
 from weitiao.config import RunConfig
 from weitiao.config_tasks import GenerationTask, PreferenceTask, QaTask, TextTask
 from weitiao.data.balance import balanced_weights, oversampled
@@ -243,7 +244,7 @@ def audit(prepared: Prepared, encoder: ChatEncoder, reporter: Reporter | None = 
 
 
 def _look(prepared: Prepared, encoder: ChatEncoder) -> dict[str, Any]:
-    """What an audit finds: lengths, labels, findings."""
+    """What an audit finds: lengths, labels, topics, findings."""
     lengths = {"train": describe_lengths(row_lengths(prepared.rows))}
     for split in SPLITS[1:]:
         if prepared.prompts.get(split):
@@ -254,7 +255,7 @@ def _look(prepared: Prepared, encoder: ChatEncoder) -> dict[str, Any]:
     dataset = prepared.dataset
     names = dataset.task.labels if dataset.task else ()
     seen = AuditInput(dataset.splits, names, prepared.rows, dataset.ledger.as_dict(), encoder.control_tokens)
-    return {"lengths": lengths, "labels": labels, "findings": run_checks(seen)}
+    return {"lengths": lengths, "labels": labels, "topics": describe_topics(seen), "findings": run_checks(seen)}
 
 
 def _write_audit(found: dict[str, Any], folder: Path) -> None:
