@@ -104,12 +104,12 @@ def keep_frozen_part(run: Run, work: Workshop, model: nn.Module, plan: Plan | Ro
     size = needed_bytes(model, rows)
     keeps = run.record.get("frozen_part_kept") if resumed else None
     if keeps is None:
-        keeps = 2 * size <= storage.free_bytes(run.path)
+        keeps = size + work.disk_bytes() <= storage.free_bytes(run.path)
     elif keeps:
         storage.require_space(run.path, size)
     run.update(frozen_part_kept=keeps)
     if not keeps:
-        room = human_bytes(2 * size)
+        room = human_bytes(size)
         work.reporter.say(
             t(
                 f"磁盘空间不够（{room}），冻结的部分每轮都要重算，会慢一些",
