@@ -27,7 +27,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("config_rewards",),
     ("config_data", "config_tasks", "config_methods", "config_objectives", "config_training", "config_monitor"),
     ("config", "config_tune"),
-    ("data.template", "data.template_worker", "model.limits"),
+    ("data.template", "data.template_worker", "model.limits", "model.tokenizer_trial", "model.tokenizer_worker"),
     ("cost", "optim", "run", "data.layout", "data.portions", "machine"),
     ("monitor",),
     ("data.csv_rows", "data.json_rows", "data.columns", "data.split", "data.similar", "data.balance", "data.hidden", "data.packed"),
