@@ -19,6 +19,7 @@ from weitiao.errors import ConfigError
 from weitiao.evaluate.written import Marker
 from weitiao.forecast import Forecast, Pace, answer_nodes, require_memory, with_budget
 from weitiao.hub.resolve import Inputs, localise
+from weitiao.judging import Judge, judge_of
 from weitiao.language import t
 from weitiao.machine import this_machine
 from weitiao.methods import apply_method
@@ -40,7 +41,7 @@ from weitiao.prepare import Prepared, audit, prepare
 from weitiao.progress import Reporter
 from weitiao.records import SPLITS, Encoded, SplitName, Tree
 from weitiao.rewards import Rewards
-from weitiao.rollouts import LOG, Asked, RolloutPlan, Writer
+from weitiao.rollouts import LOG, RolloutPlan, Writer, asked_of
 from weitiao.train import reseed
 
 RECORDS_BYTES = 20_000_000
@@ -187,12 +188,10 @@ class Workshop:
                 trees[split] = with_reference(trees[split], score_trees(model, trees[split], most, progress=bar.advance))
         self.data = replace(self.data, trees=trees)
 
-    def asked(self, split: SplitName) -> list[Asked]:
-        """The prompts of a split, to be answered."""
-        if self.data.task:
-            return [Asked(prompt.example, prompt.ids) for prompt in self.data.prompts[split]]
-        examples = self.data.examples(split)
-        return [Asked(e, ids) for e, ids in zip(examples, self.encoder.chats([e.prompt for e in examples]), strict=True)]
+    def judge(self, model: nn.Module, split: SplitName) -> Judge | None:
+        """The judge of a model on the rows of a split; None: there are none."""
+        writer = self.writer(model) if self.rewards else None
+        return judge_of(model, self.encoder, self.config, self.data, split, self.marker, writer)
 
     def writer(self, model: nn.Module) -> Writer:
         """What writes answers with a model and rewards them (grpo)."""
@@ -206,7 +205,7 @@ class Workshop:
         writer, kept = self.writer(model), None
         if writer.config.kl_weight and self.config.method.kind == "full":
             kept = copy.deepcopy(model).requires_grad_(False)
-        return RolloutPlan(writer, self.asked("train"), self.config.train, self.config.seed, kept, folder / LOG)
+        return RolloutPlan(writer, asked_of(self.data, self.encoder, "train"), self.config.train, self.config.seed, kept, folder / LOG)
 
     def plan(self) -> Plan:
         """The steps of the training."""
