@@ -5,9 +5,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from commands import command
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
-from weitiao import language
+from weitiao import cli, language
 from weitiao.errors import ModelError
 from weitiao.model.load import BUILTIN_FOLDER
 from weitiao.model.tokenizer_trial import require_harmless_tokenizer
@@ -89,3 +90,16 @@ def test_more_lists_than_any_tokenizer_has(tmp_path: Path) -> None:
     path.write_bytes(b"[" + b"[]," * 2_000_000 + b"1]")
     with pytest.raises(ModelError, match="2,000,001 objects and lists"):
         require_harmless_tokenizer(path)
+
+
+class PanicException(BaseException):
+    """Stands for pyo3's, which is no Exception either."""
+
+
+def test_what_a_text_sets_off_later_is_an_error_without_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gives_up(*_: object, **__: object) -> None:
+        raise PanicException("retry-limit-in-match over")
+
+    monkeypatch.setattr(cli, "app", gives_up)
+    result = command("runs")
+    assert (result.code, result.err) == (1, "error: the tokenizer's library gave up: retry-limit-in-match over\n")
