@@ -10,9 +10,6 @@ from weitiao.config_methods import HeadMethod
 from weitiao.course import Best, Clock, log_line
 from weitiao.data.batch import Plan
 from weitiao.errors import NonFiniteError
-from weitiao.evaluate.judge import validate_labels, validate_text
-from weitiao.evaluate.pairs import validate_pairs
-from weitiao.evaluate.predict import Predictor
 from weitiao.interrupts import StopRequest
 from weitiao.language import t
 from weitiao.model import checkpoint
@@ -21,7 +18,7 @@ from weitiao.objectives import choose_objective
 from weitiao.optim import Optimizer
 from weitiao.progress import Bar, human_bytes, human_seconds
 from weitiao.records import Encoded
-from weitiao.rollouts import RolloutPlan, validate_answers
+from weitiao.rollouts import RolloutPlan
 from weitiao.run import METRICS, Run
 from weitiao.saves import SavePoint, Saves
 from weitiao.train import Step, train, try_heaviest
@@ -106,21 +103,20 @@ def keep_frozen_part(run: Run, work: Workshop, model: nn.Module, plan: Plan | Ro
     if plan.num_steps <= plan.steps_per_epoch or not can_be_kept(model):
         return
     rows = [(row.tokens, row.asked) for row in plan.rows if isinstance(row, Encoded)]  # pairs run whole
-    if work.data.task:
-        rows += [(prompt.ids, (len(prompt.ids) - 1,)) for prompt in work.data.prompts["validation"]]
-    elif not work.data.trees:
-        rows += [(block.tokens, block.asked) for passage in work.data.passages["validation"] for block in passage.blocks]
+    rows += [(prompt.ids, (len(prompt.ids) - 1,)) for prompt in work.data.prompts.get("validation", ())]
+    if not work.data.trees:
+        rows += [(block.tokens, block.asked) for passage in work.data.passages.get("validation", ()) for block in passage.blocks]
     if not rows:
         return
     size = needed_bytes(model, rows)
     keeps = run.record.get("frozen_part_kept") if resumed else None
     if keeps is None:
-        keeps = 2 * size <= storage.free_bytes(run.path)
+        keeps = size + work.disk_bytes() <= storage.free_bytes(run.path)
     elif keeps:
         storage.require_space(run.path, size)
     run.update(frozen_part_kept=keeps)
     if not keeps:
-        room = human_bytes(2 * size)
+        room = human_bytes(size)
         work.reporter.say(
             t(
                 f"磁盘空间不够（{room}），冻结的部分每轮都要重算，会慢一些",
@@ -165,9 +161,10 @@ def record_estimate(run: Run, work: Workshop) -> None:
 
 def validate_and_offer(run: Run, work: Workshop, model: nn.Module, step: Step, best: Best) -> bool:
     """Validate, log it, and keep the weights if they are the best so far; whether they are."""
-    line = validate(work, model)
-    if line is None:
+    judge = work.judge(model, "validation")
+    if judge is None:
         return False
+    line = judge.validate()
     if not math.isfinite(line.get("loss", 0.0)):
         raise NonFiniteError(
             t(
@@ -181,22 +178,6 @@ def validate_and_offer(run: Run, work: Workshop, model: nn.Module, step: Step, b
     run.log(type="validation", step=step.number, epoch=step.epoch, **line, best=better)
     report_validation(work, step, line, better)
     return better
-
-
-def validate(work: Workshop, model: nn.Module) -> dict[str, Any] | None:
-    """The validation metrics now; None: there is no validation split."""
-    if work.rewards:
-        asked = work.asked("validation")
-        return validate_answers(work.writer(model), asked, work.config.seed) if asked else None
-    if work.data.task:
-        prompts = work.data.prompts["validation"]
-        return (
-            validate_labels(Predictor(model, work.encoder, work.data.task, work.config.evaluate.batch_tokens), prompts) if prompts else None
-        )
-    if trees := work.data.trees.get("validation"):
-        return validate_pairs(model, choose_objective(work.config.objective, model), trees, work.config.evaluate.batch_tokens)
-    passages = work.data.passages["validation"]
-    return validate_text(model, passages, work.config.evaluate.batch_tokens) if passages else None
 
 
 def report_validation(work: Workshop, step: Step, line: dict[str, Any], better: bool) -> None:
