@@ -44,6 +44,9 @@ from weitiao.rewards import Rewards
 from weitiao.rollouts import LOG, RolloutPlan, Writer, asked_of
 from weitiao.train import reseed
 
+RECORDS_BYTES = 20_000_000
+"""More than logs, answers, report and tokenizer take."""
+
 
 @dataclass
 class Workshop:
@@ -139,10 +142,18 @@ class Workshop:
         return 3 * 4 * self.trained_elements
 
     def disk_bytes(self) -> int:
-        """What the run takes at its fullest: the checkpoints that are kept and one being written, the best weights and their successor, the
-        result, and 20 MB of records."""
-        best = 2 * self.trained_elements * self.dtype.itemsize
-        return (self.config.train.checkpoint.keep + 1) * self.checkpoint_bytes() + best + self.result_bytes() + 20_000_000
+        """What the run takes at its fullest: the checkpoints that are kept and one being written, or at its end the result instead.
+
+        With validation rows, too: the best checkpoint while it is older than those, and the weights that were the best when each of them
+        was written. Without, the last weights. And room for records.
+        """
+        whole, weights = self.checkpoint_bytes(), self.trained_elements * self.dtype.itemsize
+        keep, end, best = self.config.train.checkpoint.keep, self.result_bytes(), 0
+        if self.data.dataset.splits["validation"]:
+            best = whole + keep * weights
+        else:
+            end += weights
+        return keep * whole + best + max(whole, end) + RECORDS_BYTES
 
     def transformers_config(self) -> Any:
         """The base model's configuration as transformers reads it."""
