@@ -36,9 +36,9 @@ from weitiao.report.folder import read_folder
 from weitiao.run import Run
 
 RESULT, BEST = "auto.json", "best.yaml"
-FIRST_SHARE = 0.4
-"""Of the time for training, what the first run of a method may take at most: where time is short, one whole run is worth more than several
-that learned nothing yet."""
+FIRST_SHARE, ONLY_SHARE = 0.25, 0.8
+"""Of the time for training, what the first run of a method may take at most; and where beginning a run would take longer than it may then
+learn for, so that one long run is worth more than several."""
 MOST_TRIALS = 40
 MANY_ROWS = 2000
 """With so many rows the search begins on a quarter of them; with fewer, starting a process costs more than that saves."""
@@ -229,7 +229,9 @@ def fitted(work: Auto, config: RunConfig, kind: str) -> RunConfig:
         tree["method"], tree["optim"]["learning_rate"] = {"kind": kind}, None
     config, rows = build_config(tree, kind), work.result["rows"]["train"]
     steps, seconds = math.ceil(config.train.epochs * rows / config.train.batch_rows), work.estimate["operations"][kind] / work.speed.rate
-    allowed = max(0.0, FIRST_SHARE * work.left_for_training - work.speed.start)
+    allowed = FIRST_SHARE * work.left_for_training - work.speed.start
+    if allowed < work.speed.start:
+        allowed = max(0.0, ONLY_SHARE * work.left_for_training - work.speed.start)
     most = max(10, int(steps * (allowed - 3 * work.speed.validation) / seconds))
     if most >= steps:
         return config
