@@ -82,7 +82,7 @@ class Forecast:
     def methods(self) -> list[Method]:
         """The methods that the task takes, the configuration's own as it is set."""
         others: list[Method] = [LoraMethod(), FullMethod()]
-        if self.config.task.has_head:
+        if self.config.takes_head:
             others.append(HeadMethod(untie=self.config.task.kind == "text"))
         return [self.config.method if m.kind == self.config.method.kind else m for m in others]
 
