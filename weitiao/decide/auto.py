@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -255,7 +256,7 @@ def first_runs(work: Auto, config: RunConfig, kinds: list[str]) -> list[Search]:
     for kind in kinds:
         if hunts and work.left_for_training < 2 * took:
             why = lambda: t("剩下的时间不够再跑一次", "there is too little time left for another run")
-            work.choose("", lambda kind=kind: f"– {kind}", why)
+            work.choose("", partial("– {}".format, kind), why)
             break
         began = time.monotonic()
         plan = TunePlan(trials=1, minutes=max(0.1, work.left_for_training / 60), fractions=(1.0,))
@@ -314,7 +315,7 @@ def write_best(work: Auto, config: RunConfig) -> None:
 def tune_on(work: Auto, hunt: Search) -> None:
     """Search around the chosen method in the time that is left."""
     for one in diagnose(read_folder(Path(work.result["best"]["run"]))):
-        work.choose(one.setting, lambda one=one: one.message, lambda one=one: one.remedy)
+        work.choose(one.setting, partial(str, one.message), partial(str, one.remedy))
     seconds, default = work.left_for_training, work.result["best"]["validation"]
     fractions = (0.25, 1.0) if work.result["rows"]["train"] >= MANY_ROWS else (1.0,)
     hunt.plan = TunePlan(trials=MOST_TRIALS, minutes=max(1e-6, seconds / 60), fractions=fractions)
