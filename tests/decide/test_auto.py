@@ -121,6 +121,17 @@ def test_where_beginning_takes_longer_than_learning_one_run_gets_the_time(tmp_pa
     assert "train.max_steps: 12" in [one["setting"] for one in result["choices"]]
 
 
+def test_where_processes_begin_more_slowly_more_is_kept_for_the_test_score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world, state = World(20.0, monkeypatch), work(tmp_path, 600.0)
+
+    def wait(number: int) -> None:
+        world.now += 25.0 if number > 1 else 0.0
+
+    world.at_training = wait
+    auto(state)
+    assert state.speed.start == 35.0  # the 10 s of the measuring, and 25
+
+
 @pytest.mark.parametrize(("free", "tried"), [(3300, "lora"), (3400, "lora, full")])
 def test_full_tuning_is_tried_where_its_estimate_fits(free: int, tried: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The estimate's 3000 bytes with the tenth of room that every suggestion leaves: 3334 must be free."""
