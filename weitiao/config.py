@@ -150,9 +150,14 @@ class RunConfig(Part):
 
     @property
     def learning_rate(self) -> float:
-        """The highest learning rate; if none is given the method's, a tenth of it where answers are only made more or less probable."""
+        """The highest learning rate; if none is given the usual one."""
+        return self.optim.learning_rate or self.usual_learning_rate
+
+    @property
+    def usual_learning_rate(self) -> float:
+        """The method's, a tenth of it where answers are only made more or less probable."""
         own = {"full": 5e-5, "head": 2e-3, "lora": 5e-4}[self.method.kind]
-        return self.optim.learning_rate or (own / 10 if self.objective.kind in ("dpo", "orpo", "simpo", "grpo") else own)
+        return own / 10 if self.objective.kind in ("dpo", "orpo", "simpo", "grpo") else own
 
     @property
     def best_by(self) -> str:

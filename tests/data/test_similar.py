@@ -14,8 +14,8 @@ from weitiao.data.similar import (
     are_near,
     common_start,
     distinct_pairs,
-    group_names,
     hashed_grams,
+    names_of,
     near_groups,
     repeats,
     strip_common,
@@ -117,9 +117,9 @@ def test_the_order_of_the_texts_does_not_matter() -> None:
     draw = random.Random(2)
     texts = [normalised(text) for text in draw.sample(clean_texts(), 200)]
     texts += [edited(draw, text) for text in texts[:50]]
-    before = dict(zip(texts, group_names(texts), strict=True))
+    before = dict(zip(texts, names_of(texts, near_groups(texts)), strict=True))
     draw.shuffle(texts)
-    assert dict(zip(texts, group_names(texts), strict=True)) == before
+    assert dict(zip(texts, names_of(texts, near_groups(texts)), strict=True)) == before
     assert len(set(before.values())) == 200
 
 
@@ -129,9 +129,9 @@ def test_a_group_of_nearly_everything_is_taken_apart() -> None:
     texts = [f"{template[:20]}{i:03}{template[20:]}" for i in range(LARGE_GROUP + 10)]
     texts += [normalised(text) for text in clean_texts()[:100]]
     assert len(set(near_groups(texts))) == 101
-    names = group_names(texts)
+    names = names_of(texts, near_groups(texts))
     assert len(set(names)) == len(texts)
-    assert len(set(group_names(texts[10:]))) == 101  # 50 rows are kept together
+    assert len(set(names_of(texts[10:], near_groups(texts[10:])))) == 101  # 50 rows are kept together
 
 
 def test_hashes_are_of_n_grams_within_a_text() -> None:

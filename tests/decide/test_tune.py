@@ -172,6 +172,11 @@ def test_the_space_holds_what_the_configuration_says() -> None:
     assert space["train.epochs"] == [1.0, 2.0]
 
 
+def test_the_space_of_a_preference_run_stands_around_its_own_usual_rate() -> None:
+    config = load_config(None, ["task=preference", "objective=dpo"])
+    assert settle(config, default_space(config))["optim.learning_rate"] == Range(low=5e-6, high=1e-3, log=True)
+
+
 def test_alpha_goes_along_with_the_rank() -> None:
     config = load_config(None, ["method.rank=8", "method.alpha=16"])
     assert applied(config, {"method.rank": 32}).method.alpha == 64

@@ -14,7 +14,6 @@ from weitiao.language import t
 from weitiao.records import Row
 
 ANSWERS = ("output", "response", "answer", "completion", "输出", "回答", "答案")
-PREFERENCE = "preference"
 
 
 @dataclass(frozen=True, slots=True)

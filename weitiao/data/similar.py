@@ -66,13 +66,8 @@ def near_groups(texts: Sequence[str]) -> list[int]:
     return [first[distinct[root(place[text])]] for text in texts]
 
 
-def group_names(texts: Sequence[str]) -> list[str]:
-    """For each text the alphabetically first text of its group of near-duplicates (see :func:`names_of`)."""
-    return names_of(texts, near_groups(texts))
-
-
 def names_of(texts: Sequence[str], groups: Sequence[int]) -> list[str]:
-    """The same where the groups are known.
+    """For each text the alphabetically first text of its group of near-duplicates (from :func:`near_groups`).
 
     A group of more than a tenth of the texts (and 50) is taken apart into equal texts again: kept together, it would decide the shares of a
     split alone. That happens where nearly all texts are built by one template.

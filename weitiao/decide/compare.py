@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -161,10 +161,4 @@ def _write(folder: Path, entries: Sequence[Entry], seed: int, options: Options, 
     table |= {"folder": str(folder), "report": str(folder / "report.html"), "failed": failed, "recommendation": recommend(table)}
     storage.write_json(folder / RESULT, table)
     build_compare_page(folder, options.language)
-    return table
-
-
-def read_table(folder: Path) -> Mapping[str, Any]:
-    """The table of a former comparison."""
-    table: Mapping[str, Any] = json.loads((folder / RESULT).read_text(encoding="utf-8"))
     return table

@@ -9,7 +9,6 @@ from weitiao.config_tune import Range, Space
 from weitiao.errors import ConfigError
 from weitiao.language import t
 
-DEFAULT_RATES = {"full": 5e-5, "lora": 5e-4, "head": 2e-3}
 SHAPES: dict[str, Space] = {
     "lora": {"method.rank": [4, 8, 16, 32], "train.batch_rows": [16, 32, 64]},
     "full": {"train.batch_rows": [16, 32, 64]},
@@ -18,13 +17,11 @@ SHAPES: dict[str, Space] = {
 
 
 def default_space(config: RunConfig) -> Space:
-    """A small space: the learning rate from a tenth to twenty times the method's default, the number of epochs and one or two more. The
+    """A small space: the learning rate from a tenth to twenty times the usual one, the number of epochs and one or two more. The
     configuration's own values are always in it."""
-    kind = config.method.kind
-    rate = DEFAULT_RATES[kind]
-    epochs = config.train.epochs
+    rate, epochs = config.usual_learning_rate, config.train.epochs
     chosen: Space = {"optim.learning_rate": Range(low=rate / 10, high=rate * 20, log=True), "train.epochs": [epochs, 2 * epochs]}
-    return {**chosen, **SHAPES[kind]}
+    return {**chosen, **SHAPES[config.method.kind]}
 
 
 def settle(config: RunConfig, space: Space) -> Space:

@@ -1,10 +1,8 @@
 """The end of a search: the best configuration as a file, its test score measured once beside that of the defaults, what mattered, and what
 to try next."""
 
-import json
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -161,9 +159,3 @@ def _suggestions(work: Search, run: Run, result: Mapping[str, Any]) -> list[str]
             t("没有明显的下一步：用 best.yaml 训练，换几个 seed 看波动。", "No obvious next step: train best.yaml with some seeds.")
         )
     return found
-
-
-def read_result(folder: Path) -> dict[str, Any]:
-    """The result of a former search."""
-    value: dict[str, Any] = json.loads((folder / RESULT).read_text(encoding="utf-8"))
-    return value
