@@ -181,7 +181,7 @@ class Workshop:
         if self.data.task:
             return [Asked(prompt.example, prompt.ids) for prompt in self.data.prompts[split]]
         examples = self.data.examples(split)
-        return [Asked(e, ids) for e, ids in zip(examples, self.encoder.chats([e.prompt for e in examples]), strict=True)]
+        return [Asked(e, ids) for e, ids in zip(examples, self.encoder.prompts(examples), strict=True)]
 
     def writer(self, model: nn.Module) -> Writer:
         """What writes answers with a model and rewards them (grpo)."""
