@@ -1,4 +1,4 @@
-"""The command line: one command, one public function. Results go to standard output, progress to standard error."""
+"""All commands, each a public function, and what the end of one looks like. Results go to standard output, progress to standard error."""
 
 import os
 import sys
@@ -12,14 +12,11 @@ from weitiao import __version__
 from weitiao.commands import answers, choose, data, runs, watch
 from weitiao.commands.options import language_first
 from weitiao.errors import UserError, WeitiaoError
-from weitiao.interrupts import Interrupts
+from weitiao.interrupts import INTERRUPTED, is_interrupt
 from weitiao.language import system_cause, t, visible
 from weitiao.masking import masked, masked_values
-from weitiao.terminal import json_line, prepare_streams, print_out
+from weitiao.terminal import json_line, print_out
 from weitiao.usage import Command, Commands, UsageFault, usage_error
-
-INTERRUPTED = 130
-
 
 app = typer.Typer(
     cls=Commands,
@@ -129,16 +126,6 @@ for command, said in COMMANDS:
     app.command(cls=Command, help=said)(command)
 
 
-def main() -> None:
-    """Run the command line. Exit codes: 0 done, 1 the run failed, 2 the input is wrong, 130 interrupted (Ctrl-C or SIGTERM)."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # set, so that the tokenizer does not warn about forks it never sees
-    prepare_streams()
-    interrupts = Interrupts()
-    code = run_command(sys.argv[1:])
-    interrupts.ignore()
-    sys.exit(code)
-
-
 def run_command(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code; with `--json`, also an error is one JSON object on standard output."""
     options = arguments[: arguments.index("--")] if "--" in arguments else arguments
@@ -146,12 +133,12 @@ def run_command(arguments: Sequence[str]) -> int:
     try:
         code = app(language_first(arguments), prog_name="weitiao", standalone_mode=False)
         if code == INTERRUPTED:  # how typer hands over a KeyboardInterrupt
-            return _failed(as_json, "KeyboardInterrupt", t("已中断", "interrupted"), INTERRUPTED)
+            return interrupted(as_json)
         return code if isinstance(code, int) else 0
     except SystemExit:  # a closed pipe (`--help | head -1`) is all that makes typer or rich leave by themselves
         return 0
     except KeyboardInterrupt:
-        return _failed(as_json, "KeyboardInterrupt", t("已中断", "interrupted"), INTERRUPTED)
+        return interrupted(as_json)
     except UsageFault as fault:
         if type(fault).__name__ == "NoArgsIsHelpError":
             print_out(str(fault))
@@ -165,6 +152,8 @@ def run_command(arguments: Sequence[str]) -> int:
         where = f"{error.filename}: " if error.filename else ""
         return _failed(as_json, type(error).__name__, where + system_cause(error), 1)
     except Exception as error:
+        if is_interrupt(error):
+            return interrupted(as_json)
         print(masked(traceback.format_exc()), file=sys.stderr)
         return _failed(
             as_json,
@@ -172,6 +161,11 @@ def run_command(arguments: Sequence[str]) -> int:
             t(f"程序的缺陷，请连同上面的内容报告：{error}", f"a defect of this program, please report the above: {error}"),
             1,
         )
+
+
+def interrupted(as_json: bool) -> int:
+    """Say so; the exit code."""
+    return _failed(as_json, "KeyboardInterrupt", t("已中断", "interrupted"), INTERRUPTED)
 
 
 def _user_error(as_json: bool, error: UserError) -> int:
