@@ -17,6 +17,7 @@ from weitiao.finetune import finetune
 from weitiao.progress import Reporter
 from weitiao.records import Example, Message
 from weitiao.rewards import Rewards, Written
+from weitiao.rollouts import asked_of
 from weitiao.run import Run
 from weitiao.storage import sha256
 from weitiao.summary import run_table
@@ -228,7 +229,7 @@ def test_the_tools_of_chats_stand_in_the_prompts_that_are_answered(tmp_path):
     tree = {"task": "generation", "objective": OBJECTIVE | {"answer_tokens": 2}, "data": {"train": str(data), "max_tokens": 900}}
     model = write_model(tmp_path / "calling", tied=True, template="qwen2_5")
     work = Workshop(RunConfig.model_validate(tree | {"model": str(model)}), Reporter(quiet=True))
-    asked = work.asked("train")
+    asked = asked_of(work.data, work.encoder, "train")
     assert [one.ids for one in asked] == [row.tokens[: row.trained.index(True)] for row in work.data.rows]
     assert all('"name": "weather"' in work.encoder.tokenizer.decode(list(one.ids)) for one in asked)
     plain = write_model(tmp_path / "plain", tied=True)

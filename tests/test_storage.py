@@ -128,6 +128,13 @@ def test_a_swap_that_fails_halfway_puts_the_former_folder_back(tmp_path: Path, m
     assert contents(tmp_path) == before
 
 
+def test_an_error_of_the_system_that_a_library_tells_in_words_is_one(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No space left") as caught, storage.published_folder(tmp_path / "model"):
+        raise Exception("No space left on device (os error 28)")  # as tokenizers' save does
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(tmp_path / "model"))
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_published_folder_replaces_the_former_one_as_a_whole(tmp_path: Path) -> None:
     for name in ("one", "two"):
         with storage.published_folder(tmp_path / "model") as folder:

@@ -43,16 +43,6 @@ def _kind_or_tree(default: str) -> BeforeValidator:
     return BeforeValidator(complete)
 
 
-OBJECTIVES = {
-    "classification": ("sft", "grpo"),
-    "qa": ("sft", "grpo"),
-    "generation": ("sft", "grpo"),
-    "text": ("pretrain",),
-    "preference": ("dpo", "orpo", "simpo", "reward"),
-}
-"""Which objectives a task can be learned by."""
-
-
 class RunConfig(Part):
     """Everything that decides a run."""
 
@@ -89,8 +79,8 @@ class RunConfig(Part):
 
     @model_validator(mode="after")
     def _check(self) -> "RunConfig":
-        if self.objective.kind not in OBJECTIVES[self.task.kind]:
-            task, objective, fitting = self.task.kind, self.objective.kind, ", ".join(OBJECTIVES[self.task.kind])
+        if self.objective.kind not in self.task.objectives:
+            task, objective, fitting = self.task.kind, self.objective.kind, ", ".join(self.task.objectives)
             raise ValueError(
                 t(
                     f"task.kind: {task} 与 objective.kind: {objective} 不能搭配；{task} 配 {fitting}",
@@ -121,12 +111,11 @@ class RunConfig(Part):
     def _check_objective(self) -> None:
         """What the objective wants of the other parts."""
         task, objective = self.task.kind, self.objective.kind
-        judged_by = {"classification": ("accuracy", "macro_f1", "loss"), "preference": ("accuracy", "loss")}.get(task, ("loss",))
-        judged_by = ("reward",) if objective == "grpo" else judged_by
+        judged_by = ("reward",) if objective == "grpo" else self.task.judged_by
         if self.train.best_by is not None and self.train.best_by not in judged_by:
             what, known = "grpo" if objective == "grpo" else task, ", ".join(judged_by)
             raise ValueError(t(f"{what} 的 train.best_by 只能是 {known}", f"for {what} train.best_by can only be {known}"))
-        if self.method.kind == "head" and (objective == "grpo" or (task in ("qa", "generation", "preference") and objective != "reward")):
+        if self.method.kind == "head" and (objective == "grpo" or not (self.task.has_head or objective == "reward")):
             kind = str(task if objective == "sft" else objective)
             raise ValueError(t(f"{kind} 用 lora 或 full", f"{kind} takes lora or full"))
         if objective == "grpo" and (self.data.balance, self.train.class_weights) != ("none", "none"):
@@ -135,9 +124,9 @@ class RunConfig(Part):
     def _check_columns(self) -> None:
         """No column without effect: those of texts are for texts, those of chats for chats."""
         named = {field for field, column in self.data.columns.model_dump().items() if column is not None}
-        of_texts = {"classification": {"text", "label", "candidates"}, "text": {"text"}}.get(self.task.kind)
-        wrong = named & {"text", "label", "candidates"} if of_texts is None else named - of_texts
-        if self.data.shape is not None and of_texts is not None:
+        own = self.task.columns
+        wrong = named & {"text", "label", "candidates"} if own is None else named - own
+        if self.data.shape is not None and own is not None:
             wrong.add("shape")
         if wrong:
             listed, kind = ", ".join(sorted(wrong)), self.task.kind
@@ -148,7 +137,7 @@ class RunConfig(Part):
         names = {"answers", "decoding", "metrics"}
         own, usual = self.evaluate.model_dump(include=names), EvaluateConfig().model_dump(include=names)
         changed = ", ".join(name for name in own if own[name] != usual[name])
-        if changed and self.task.kind not in ("qa", "generation"):
+        if changed and not self.task.writes:
             kind = self.task.kind
             raise ValueError(
                 t(f"{kind} 任务用不到 evaluate 里的 {changed}", f"the {kind} task does not use these settings of evaluate: {changed}")
@@ -165,7 +154,7 @@ class RunConfig(Part):
         """The validation metric that decides which weights are kept."""
         if self.objective.kind == "grpo":
             return "reward"
-        return self.train.best_by or ("macro_f1" if self.task.kind == "classification" else "loss")
+        return self.train.best_by or self.task.best_by
 
     def with_absolute_paths(self) -> "RunConfig":
         """The same configuration, good in any working folder: file and folder names in full."""

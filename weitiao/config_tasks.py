@@ -1,6 +1,6 @@
 """The tasks in the configuration: what a row means and what a good answer is."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -8,9 +8,29 @@ from weitiao.config_base import Name, Part, Text, Whole
 from weitiao.language import t
 
 
-class ClassificationTask(Part):
+class Task(Part):
+    """What the other parts of a run ask of its task; most tasks answer as here."""
+
+    objectives: ClassVar[tuple[str, ...]] = ("sft", "grpo")
+    """What it can be learned by."""
+    judged_by: ClassVar[tuple[str, ...]] = ("loss",)
+    """The validation metrics that can decide which weights are kept, and the one that usually does."""
+    best_by: ClassVar[str] = "loss"
+    columns: ClassVar[frozenset[str] | None] = None
+    """The columns of its texts; None: its rows are chats."""
+    has_head: ClassVar[bool] = False
+    """Whether it can be learned by the last layer alone."""
+    writes: ClassVar[bool] = False
+    """Whether the answers are written freely, and judged as such."""
+
+
+class ClassificationTask(Task):
     """Give each text one label out of a set."""
 
+    judged_by = ("accuracy", "macro_f1", "loss")
+    best_by = "macro_f1"
+    columns = frozenset({"text", "label", "candidates"})
+    has_head = True
     kind: Literal["classification"] = "classification"
     labels: Annotated[tuple[Name, ...], Field(min_length=2)] | None = None
     """The label names. Absent: those of the training rows. They stay as written: yes, 010, 1e-4 are names."""
@@ -30,9 +50,10 @@ class ClassificationTask(Part):
         return self
 
 
-class GenerationTask(Part):
+class GenerationTask(Task):
     """Answer as the chats of the data do: the assistant's turns are learned."""
 
+    writes = True
     kind: Literal["generation"] = "generation"
     train_on: Literal["all", "last"] = "all"
     """Which of the assistant's turns are trained."""
@@ -43,9 +64,11 @@ class GenerationTask(Part):
     do is measured."""
 
 
-class QaTask(Part):
+class QaTask(Task):
     """Answer a question in few words, from a passage or from memory."""
 
+    writes = True
+    train_on: ClassVar[Literal["last"]] = "last"
     kind: Literal["qa"] = "qa"
     system: Text | None = None
     """System prompt; absent: none."""
@@ -70,17 +93,22 @@ class QaTask(Part):
         return self
 
 
-class PreferenceTask(Part):
+class PreferenceTask(Task):
     """Tell the better of two answers to one prompt (`chosen`) from the worse one (`rejected`), and write such as the better one."""
 
+    objectives = ("dpo", "orpo", "simpo", "reward")
+    judged_by = ("accuracy", "loss")
     kind: Literal["preference"] = "preference"
     system: Text | None = None
     """System prompt for pairs that have none; absent: none."""
 
 
-class TextTask(Part):
+class TextTask(Task):
     """Learn the language of a text (self-supervised): predict each next token."""
 
+    objectives = ("pretrain",)
+    columns = frozenset({"text"})
+    has_head = True
     kind: Literal["text"] = "text"
     block_tokens: Annotated[Whole, Field(ge=8)] = 512
     """Documents are joined with the end-of-text token and cut into blocks of this many tokens."""

@@ -60,8 +60,7 @@ def _rows(
     if task is not None:
         return task.pack_prompts(encoder, examples, most_tokens, config.data)
     if isinstance(config.task, (GenerationTask, QaTask)):
-        chats = config.task if isinstance(config.task, GenerationTask) else GenerationTask(train_on="last")
-        return pack_chats(encoder, examples, most_tokens, chats, config.data)
+        return pack_chats(encoder, examples, most_tokens, config.task, config.data)
     return pack_documents(encoder, examples)
 
 

@@ -12,12 +12,9 @@ from torch import nn
 
 from weitiao.audit.checks import findings_text
 from weitiao.config import RunConfig
-from weitiao.config_tasks import TextTask
 from weitiao.errors import DataError
-from weitiao.evaluate.answers import judge_written, num_steps, written_note
-from weitiao.evaluate.judge import Judgement, compare, judge_baselines, judge_labels, judge_text
-from weitiao.evaluate.pairs import judge_pairs
-from weitiao.evaluate.predict import Predictor
+from weitiao.evaluate.answers import written_note
+from weitiao.evaluate.judge import Judgement, compare, judge_baselines
 from weitiao.evaluate.written import compare_written
 from weitiao.interrupts import uninterrupted
 from weitiao.journal import Journal
@@ -28,7 +25,7 @@ from weitiao.monitor.start import Monitors
 from weitiao.progress import Reporter, in_notebook
 from weitiao.report.build import build_pages
 from weitiao.resume import check_existing, identity, open_run, save_point, without_report
-from weitiao.rollouts import compare_rewards, judge_answers
+from weitiao.rollouts import compare_rewards
 from weitiao.run import Run, hardware
 from weitiao.saves import Saves, clear
 from weitiao.training import record_estimate, train_model
@@ -66,7 +63,7 @@ def finetune(config: RunConfig, reporter: Reporter | None = None, *, fresh: bool
         work.compare_with(model)
         train_model(run, work, model, saves, start)
         publish(run, work, model)
-        after = judge(run, work, model, "after") if config.evaluate.after else None
+        after = judge_test(run, work, model, "after") if config.evaluate.after else None
         write_comparison(run, after, before, baselines)
         record_estimate(run, work)
         run.timed("after")
@@ -152,32 +149,15 @@ def write_accounts(run: Run, work: Workshop) -> None:
     run.timed("load")
 
 
-def judge(run: Run, work: Workshop, model: nn.Module, when: str) -> Judgement | None:
+def judge_test(run: Run, work: Workshop, model: nn.Module, when: str) -> Judgement | None:
     """Judge a model on the test split and write the evaluation and its predictions. None: there is no test split."""
-    if not work.data.dataset.splits["test"]:
+    judge = work.judge(model, "test")
+    if judge is None:
         return None
-    settings, seed = work.config.evaluate, work.config.seed
     title = t("评测（训练前）", "evaluating (before)") if when == "before" else t("评测（训练后）", "evaluating (after)")
-    if work.rewards:
-        asked = work.asked("test")
-        with work.reporter.bar(title, len(asked)) as bar:
-            judged = judge_answers(work.writer(model), asked, work.config.task.kind, seed, bar.advance)
-    elif work.data.task:
-        prompts = work.data.prompts["test"]
-        with work.reporter.bar(title, len(prompts)) as bar:
-            judged = judge_labels(Predictor(model, work.encoder, work.data.task, settings.batch_tokens), prompts, seed, bar.advance)
-    elif trees := work.data.trees.get("test"):
-        examples = [passage.example for passage in work.data.passages["test"]]
-        with work.reporter.bar(title, len(trees)) as bar:
-            judged = judge_pairs(model, examples, trees, settings.batch_tokens, seed, bar.advance)
-    elif isinstance(work.config.task, TextTask):
-        passages = work.data.passages["test"]
-        with work.reporter.bar(title, sum(len(passage.blocks) for passage in passages)) as bar:
-            judged = judge_text(model, work.config.task.kind, passages, settings.batch_tokens, seed, bar.advance)
-    else:
-        passages = work.data.passages["test"]
-        with work.reporter.bar(title, num_steps(work.config, passages)) as bar:
-            judged = judge_written(model, work.encoder, work.config, work.marker, passages, bar.advance)
+    with work.reporter.bar(title, judge.steps) as bar:
+        judged = judge.judge(bar.advance)
+    if work.config.task.writes and not work.rewards:
         work.reporter.say(written_note(judged))
     write_judgement(run, judged, when)
     return judged
@@ -203,7 +183,7 @@ def judge_before(run: Run, work: Workshop) -> Judgement | None:
         former = Judgement(evaluation, run.read_lines("evaluation/predictions-before.jsonl"))
         log_judgement(run, former, "before")
         return former
-    judged = judge(run, work, work.causal_model(), "before")
+    judged = judge_test(run, work, work.causal_model(), "before")
     run.timed("before")
     return judged
 

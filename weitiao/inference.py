@@ -4,28 +4,26 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from weitiao.config_tasks import PreferenceTask, QaTask
+from weitiao.config_tasks import QaTask
 from weitiao.data.columns import find_columns, parse_candidates
 from weitiao.data.examples import Dataset, load_dataset, load_split
 from weitiao.data.read import BadRow, read_rows
 from weitiao.errors import DataError
-from weitiao.evaluate.answers import judge_written, num_steps
-from weitiao.evaluate.judge import Judgement, judge_labels, judge_text
-from weitiao.evaluate.pairs import judge_pairs
+from weitiao.evaluate.judge import Judgement
 from weitiao.evaluate.written import Marker
 from weitiao.hub.resolve import localise_data, localise_file
+from weitiao.judging import judge_of
 from weitiao.language import t
-from weitiao.prepare import encode_passages, encode_preferences, encode_prompts
+from weitiao.prepare import encode_dataset
 from weitiao.progress import Reporter
 from weitiao.records import Example, Row
 from weitiao.replies import Reply, file_examples, replies, text_example
 from weitiao.run import Run
 from weitiao.tasks.classification import Classification
-from weitiao.tasks.text import encode_documents
 from weitiao.tuned import Tuned
 
 __all__ = ["OWN_COLUMNS", "Prediction", "Tuned", "as_csv", "evaluate", "json_lines", "predict", "predict_file"]
@@ -71,7 +69,7 @@ def predict(
     if contexts is not None and not isinstance(tuned.config.task, QaTask):
         raise DataError("context", t("只用于 qa 任务的结果", "is for results of the qa task"), t("去掉它", "leave it out"))
     found: Sequence[Prediction | Reply | str]
-    if tuned.writes:
+    if tuned.config.task.writes:
         reasons = [_unusable(text) for text in texts]
         asked = [
             reason or text_example(tuned, text, context)
@@ -140,7 +138,7 @@ def predict_file(tuned: Tuned, source: Path, reporter: Reporter) -> Iterator[dic
     rows = list(read_rows(source))
     readable = [row for row in rows if isinstance(row, Row)]
     answers: Iterator[Prediction | Reply | str]
-    if tuned.writes:
+    if tuned.config.task.writes:
         answers = iter(replies(tuned, file_examples(tuned, source, readable), reporter))
     else:
         column, own = _text_column(tuned, source), tuned.columns.candidates
@@ -197,24 +195,12 @@ def evaluate(run: Path | str | Tuned, data: Path | str | None = None, reporter: 
         dataset = Dataset({"train": [], "validation": [], "test": dataset.splits["test"]}, tuned.task, dataset.ledger, dataset.layout)
     else:
         dataset = load_split(tuned.config, localise_file(tuned.config, str(data), reporter), tuned.task)
-    seed, most = tuned.config.seed, tuned.config.evaluate.batch_tokens
-    if tuned.writes:
-        marker = Marker.of(tuned.config)
-        passages = encode_passages(tuned.config, tuned.encoder, dataset, "test", tuned.max_tokens, reporter)
-        with reporter.bar(t("评测", "evaluating"), num_steps(tuned.config, passages)) as bar:
-            return judge_written(tuned.model, tuned.encoder, tuned.config, marker, passages, bar.advance)
-    if isinstance(tuned.config.task, PreferenceTask):
-        pairs = encode_preferences(tuned.config, tuned.encoder, dataset, "test", tuned.max_tokens)
-        examples, trees = [example for example, _ in pairs], tuned.with_reference([tree for _, tree in pairs])
-        with reporter.bar(t("评测", "evaluating"), len(trees)) as bar:
-            return judge_pairs(tuned.model, examples, trees, most, seed, bar.advance)
-    if tuned.task is None:
-        documents = encode_documents(tuned.encoder, dataset.splits["test"], tuned.max_tokens)
-        with reporter.bar(t("评测", "evaluating"), sum(len(document.blocks) for document in documents)) as bar:
-            return judge_text(tuned.model, tuned.config.task.kind, documents, most, seed, bar.advance)
-    prompts = encode_prompts(tuned.config, tuned.encoder, dataset, "test", tuned.max_tokens, reporter)
-    with reporter.bar(t("评测", "evaluating"), len(prompts)) as bar:
-        return judge_labels(tuned.predictor, prompts, seed, bar.advance)
+    rows = encode_dataset(tuned.config, tuned.encoder, dataset, tuned.max_tokens, reporter)
+    rows = replace(rows, trees={split: tuned.with_reference(trees) for split, trees in rows.trees.items() if trees})
+    judge = judge_of(tuned.model, tuned.encoder, tuned.config, rows, "test", Marker.of(tuned.config), None)
+    assert judge is not None  # a split without rows was refused
+    with reporter.bar(t("评测", "evaluating"), judge.steps) as bar:
+        return judge.judge(bar.advance)
 
 
 def json_lines(values: Iterable[dict[str, Any]]) -> str:

@@ -45,6 +45,7 @@ _SYSTEM_CAUSES = {
     errno.EROFS: "所在的文件系统只读",
     errno.ENOSPC: "磁盘已满",
     errno.EDQUOT: "超出磁盘配额",
+    errno.EFBIG: "文件大小超出限制",
     errno.EISDIR: "是文件夹，不是文件",
     errno.ENOTDIR: "路径中间有一段不是文件夹",
     errno.EEXIST: "已经存在",

@@ -46,18 +46,18 @@ class Prepared:
     def task(self) -> Classification | None:
         return self.dataset.task
 
+    def shown(self, split: SplitName) -> Sequence[Prompt | Passage]:
+        """The rows of a split as the model sees them (of texts that are trained on there are only blocks)."""
+        return self.prompts.get(split) or self.passages.get(split, ())
+
     def examples(self, split: SplitName) -> Sequence[Example]:
         """The examples of a split as the model sees them (shortened where they were)."""
-        if self.task:
-            return [prompt.example for prompt in self.prompts[split]]
-        return [passage.example for passage in self.passages[split]] if split in self.passages else self.dataset.splits[split]
+        return [row.example for row in self.shown(split)] or self.dataset.splits[split]
 
     @property
     def first_example(self) -> Example:
         """The first training example, as the model sees it."""
-        if self.task:
-            return self.prompts["train"][0].example
-        return self.passages["train"][0].example if "train" in self.passages else self.dataset.splits["train"][0]
+        return next((row.example for row in self.shown("train")), None) or self.dataset.splits["train"][0]
 
 
 def longest_row(config: RunConfig, model_config: dict[str, Any]) -> int:
@@ -70,23 +70,7 @@ def longest_row(config: RunConfig, model_config: dict[str, Any]) -> int:
 def prepare(config: RunConfig, encoder: ChatEncoder, model_config: dict[str, Any], reporter: Reporter | None = None) -> Prepared:
     """Read the data and turn them into token ids; every row lands in the ledger. Raises DataError."""
     dataset = load_dataset(config)
-    most = longest_row(config, model_config)
-    if isinstance(config.task, TextTask):
-        prepared = _prepare_text(config, config.task.block_tokens, encoder, dataset, reporter)
-    elif isinstance(config.task, (GenerationTask, QaTask)):
-        chats = {split: encode_passages(config, encoder, dataset, split, most, reporter) for split in SPLITS}
-        prepared = Prepared(dataset, chats["train"].rows, {}, {**chats}, most, {})
-    elif isinstance(config.task, PreferenceTask):
-        pairs = {split: encode_preferences(config, encoder, dataset, split, most) for split in SPLITS}
-        better = {split: [better_passage(e, tree) for e, tree in pairs[split]] for split in SPLITS}
-        trees = {split: [tree for _, tree in pairs[split]] for split in SPLITS}
-        prepared = Prepared(dataset, [passage.blocks[0] for passage in better["train"]], {}, {**better}, most, {}, trees)
-    else:
-        prompts = {split: encode_prompts(config, encoder, dataset, split, most, reporter) for split in SPLITS}
-        rows = training_rows(config, encoder, dataset.task, prompts["train"])
-        labels = [prompt.example.targets[0] for prompt in prompts["train"]]
-        rows, repeated = balanced(config, rows, labels)
-        prepared = Prepared(dataset, rows, prompts, {}, most, repeated)
+    prepared = encode_dataset(config, encoder, dataset, longest_row(config, model_config), reporter)
     if not any(row.num_targets for row in prepared.rows):
         raise DataError(
             config.data.train,
@@ -97,10 +81,31 @@ def prepare(config: RunConfig, encoder: ChatEncoder, model_config: dict[str, Any
     return prepared
 
 
-def training_rows(config: RunConfig, encoder: ChatEncoder, task: Classification | None, prompts: Sequence[Prompt]) -> list[Encoded]:
-    """The rows to train on: answers for a language model, label numbers for a `score` head."""
-    assert task is not None  # classification
-    return task.encode_for_score_head(prompts) if config.method.kind == "head" else task.encode_rows(encoder, prompts)
+def encode_dataset(config: RunConfig, encoder: ChatEncoder, dataset: Dataset, most: int, reporter: Reporter | None = None) -> Prepared:
+    """The token ids of all splits, each row of at most ``most`` tokens (texts: in blocks of the task's own length). Rows that do not fit or
+    that the template cannot write are booked as rejected, shortened ones as shortened."""
+    if isinstance(config.task, PreferenceTask):
+        pairs = {split: encode_preferences(config, encoder, dataset, split, most) for split in SPLITS}
+        better = {split: [better_passage(e, tree) for e, tree in pairs[split]] for split in SPLITS}
+        trees = {split: [tree for _, tree in pairs[split]] for split in SPLITS}
+        return Prepared(dataset, [passage.blocks[0] for passage in better["train"]], {}, {**better}, most, {}, trees)
+    most = config.task.block_tokens if isinstance(config.task, TextTask) else most
+    packed = {split: _encoded(config, encoder, dataset, split, most, reporter) for split in SPLITS}
+
+    def names(split: SplitName) -> list[str]:
+        return [example_name(dataset.splits[split], place) for place in range(len(dataset.splits[split]))]
+
+    if isinstance(config.task, TextTask):
+        blocks = blocks_of(encoder, names("train"), packed["train"], most)
+        return Prepared(dataset, blocks, {}, {s: passages_of(encoder, dataset.splits[s], packed[s], most) for s in SPLITS[1:]}, most, {})
+    if dataset.task is None:
+        chats = {split: Passages(dataset.splits[split], names(split), packed[split]) for split in SPLITS}
+        return Prepared(dataset, chats["train"].rows, {}, {**chats}, most, {})
+    prompts = {s: [p for p in dataset.task.prompts(dataset.splits[s], packed[s]) if p is not None] for s in SPLITS}
+    own, scored = prompts["train"], config.method.kind == "head"  # label numbers for a `score` head, answers for a language model
+    rows = dataset.task.encode_for_score_head(own) if scored else dataset.task.encode_rows(encoder, own)
+    rows, repeated = balanced(config, rows, [prompt.example.targets[0] for prompt in own])
+    return Prepared(dataset, rows, prompts, {}, most, repeated)
 
 
 def balanced(config: RunConfig, rows: list[Encoded], labels: Sequence[str]) -> tuple[list[Encoded], dict[str, int]]:
@@ -112,32 +117,6 @@ def balanced(config: RunConfig, rows: list[Encoded], labels: Sequence[str]) -> t
         return rows, {}
     chosen = oversampled(labels, config.seed)
     return [rows[i] for i in chosen], dict(Counter(labels[i] for i in chosen[len(rows) :]))
-
-
-def _prepare_text(config: RunConfig, block_tokens: int, encoder: ChatEncoder, dataset: Dataset, reporter: Reporter | None) -> Prepared:
-    packed = {split: _encoded(config, encoder, dataset, split, block_tokens, reporter) for split in SPLITS}
-    train = dataset.splits["train"]
-    rows = blocks_of(encoder, [example_name(train, place) for place in range(len(train))], packed["train"], block_tokens)
-    passages = {split: passages_of(encoder, dataset.splits[split], packed[split], block_tokens) for split in SPLITS[1:]}
-    return Prepared(dataset, rows, {}, {**passages}, block_tokens, {})
-
-
-def encode_prompts(
-    config: RunConfig, encoder: ChatEncoder, dataset: Dataset, split: SplitName, most_tokens: int, reporter: Reporter | None = None
-) -> list[Prompt]:
-    """The prompts of a split; rows that do not fit are booked as rejected, shortened ones as shortened."""
-    assert dataset.task is not None  # classification
-    packed = _encoded(config, encoder, dataset, split, most_tokens, reporter)
-    return [prompt for prompt in dataset.task.prompts(dataset.splits[split], packed) if prompt is not None]
-
-
-def encode_passages(
-    config: RunConfig, encoder: ChatEncoder, dataset: Dataset, split: SplitName, most_tokens: int, reporter: Reporter | None = None
-) -> Passages:
-    """The chats of a split; rows that do not fit or that the template cannot write are booked as rejected, shortened ones as shortened."""
-    packed = _encoded(config, encoder, dataset, split, most_tokens, reporter)
-    examples = dataset.splits[split]
-    return Passages(examples, [example_name(examples, place) for place in range(len(examples))], packed)
 
 
 def _encoded(
@@ -218,10 +197,9 @@ def audit(prepared: Prepared, encoder: ChatEncoder) -> dict[str, Any]:
     """``data/audit.json``: lengths, labels, one training row decoded with its trained part, and the findings of every check."""
     lengths = {"train": describe_lengths(row_lengths(prepared.rows))}
     for split in SPLITS[1:]:
-        if prepared.prompts.get(split):
-            lengths[split] = describe_lengths([len(p.ids) for p in prepared.prompts[split]])
-        elif prepared.passages.get(split):
-            lengths[split] = describe_lengths(passage_lengths(prepared.passages[split]))
+        if prepared.shown(split):
+            own = [len(p.ids) for p in prepared.prompts.get(split, ())] or passage_lengths(prepared.passages[split])
+            lengths[split] = describe_lengths(own)
     labels = {split: label_counts(prepared.examples(split)) for split in SPLITS} if prepared.task else {}
     dataset = prepared.dataset
     names = dataset.task.labels if dataset.task else ()

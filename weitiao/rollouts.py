@@ -24,7 +24,8 @@ from weitiao.evaluate.generate import Answer, generate
 from weitiao.evaluate.judge import Judgement
 from weitiao.evaluate.statistics import bootstrap, wilson
 from weitiao.model.trees import base_weights, score_trees, with_reference
-from weitiao.records import Branch, Encoded, Example, Tree
+from weitiao.prepare import Prepared
+from weitiao.records import Branch, Encoded, Example, SplitName, Tree
 from weitiao.rewards import Rewards, Written
 from weitiao.storage import append_json_line, cut_file
 
@@ -40,6 +41,12 @@ class Asked:
 
     example: Example
     ids: tuple[int, ...]
+
+
+def asked_of(data: Prepared, encoder: ChatEncoder, split: SplitName) -> list[Asked]:
+    """The prompts of a split, to be answered."""
+    examples = data.examples(split)
+    return [Asked(e, ids) for e, ids in zip(examples, encoder.prompts(examples), strict=True)]
 
 
 @dataclass(frozen=True)

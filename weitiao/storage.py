@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import stat
 from collections.abc import Callable, Iterator, Mapping
@@ -171,9 +172,18 @@ def published_folder(target: Path, facts: Mapping[str, Any] | None = None) -> It
         else:
             disk.replace(temporary, target)
         disk.sync_folder(target.parent)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
+        if (code := _system_error(error)) is not None:
+            raise OSError(code, os.strerror(code), str(target)) from error
         raise
+
+
+def _system_error(error: BaseException) -> int | None:
+    """The number of an operating system's error that a library written in Rust (tokenizers, safetensors) told in words, in an exception of
+    its own kind."""
+    found = None if isinstance(error, OSError) else re.search(r"\(os error (\d+)\)", str(error))
+    return int(found[1]) if found else None
 
 
 def _discard(temporary: Path) -> None:

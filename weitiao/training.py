@@ -1,7 +1,6 @@
 """The training of a run: steps, validation, checkpoints, and the end of it."""
 
 import math
-import shutil
 from typing import Any
 
 from torch import nn
@@ -11,9 +10,6 @@ from weitiao.config_methods import HeadMethod
 from weitiao.course import Best, Clock, log_line
 from weitiao.data.batch import Plan
 from weitiao.errors import NonFiniteError
-from weitiao.evaluate.judge import validate_labels, validate_text
-from weitiao.evaluate.pairs import validate_pairs
-from weitiao.evaluate.predict import Predictor
 from weitiao.interrupts import StopRequest
 from weitiao.language import t
 from weitiao.model import checkpoint
@@ -22,7 +18,7 @@ from weitiao.objectives import choose_objective
 from weitiao.optim import Optimizer
 from weitiao.progress import Bar, human_bytes, human_seconds
 from weitiao.records import Encoded
-from weitiao.rollouts import RolloutPlan, validate_answers
+from weitiao.rollouts import RolloutPlan
 from weitiao.run import METRICS, Run
 from weitiao.saves import SavePoint, Saves
 from weitiao.train import Step, train, try_heaviest
@@ -39,7 +35,7 @@ def train_model(run: Run, work: Workshop, model: nn.Module, saves: Saves, start:
     optimizer = Optimizer(model.parameters(), work.config.optim, work.config.learning_rate)
     note_peak(work)
     cost.reset_peak(work.device)
-    keep_frozen_part(run, work, model, plan)
+    keep_frozen_part(run, work, model, plan, resumed=start is not None)
     try_heaviest(model, objective, plan)
     run.update(planned_steps=plan.num_steps)
     settings, clock, best = work.config.train, Clock(), Best(work.config.best_by)
@@ -91,16 +87,35 @@ def train_model(run: Run, work: Workshop, model: nn.Module, saves: Saves, start:
     record_training(run, work, plan, done, clock, best, saves, is_over())
 
 
-def keep_frozen_part(run: Run, work: Workshop, model: nn.Module, plan: Plan | RolloutPlan) -> None:
-    """Where rows are visited more than once, let the frozen part of the model run over each of them only once, if the disk has the room."""
+def keep_frozen_part(run: Run, work: Workshop, model: nn.Module, plan: Plan | RolloutPlan, resumed: bool) -> None:
+    """Where rows are visited more than once, let the frozen part of the model run over each of them only once, if the disk has the room.
+
+    The numbers of either way differ in their last digits, so a run that goes on from a checkpoint goes the way that it went before: raises
+    DiskSpaceError where the room is gone.
+    """
     if plan.num_steps <= plan.steps_per_epoch or not can_be_kept(model):
         return
     rows = [(row.tokens, row.asked) for row in plan.rows if isinstance(row, Encoded)]  # pairs run whole
-    if work.data.task:
-        rows += [(prompt.ids, (len(prompt.ids) - 1,)) for prompt in work.data.prompts["validation"]]
-    elif not work.data.trees:
-        rows += [(block.tokens, block.asked) for passage in work.data.passages["validation"] for block in passage.blocks]
-    if not rows or 2 * needed_bytes(model, rows) > shutil.disk_usage(run.path).free:
+    rows += [(prompt.ids, (len(prompt.ids) - 1,)) for prompt in work.data.prompts.get("validation", ())]
+    if not work.data.trees:
+        rows += [(block.tokens, block.asked) for passage in work.data.passages.get("validation", ()) for block in passage.blocks]
+    if not rows:
+        return
+    size = needed_bytes(model, rows)
+    keeps = run.record.get("frozen_part_kept") if resumed else None
+    if keeps is None:
+        keeps = size + work.disk_bytes() <= storage.free_bytes(run.path)
+    elif keeps:
+        storage.require_space(run.path, size)
+    run.update(frozen_part_kept=keeps)
+    if not keeps:
+        room = human_bytes(size)
+        work.reporter.say(
+            t(
+                f"磁盘空间不够（{room}），冻结的部分每轮都要重算，会慢一些",
+                f"too little disk space ({room}) to keep what the frozen part gives: it runs in every epoch, which takes longer",
+            )
+        )
         return
     with work.reporter.bar(t("冻结的部分只算这一次", "running the frozen part, this once"), len(set(rows))) as bar:
         keep_frozen_states(model, rows, run.path, work.config.train.micro_batch_tokens, bar.advance)
@@ -139,9 +154,10 @@ def record_estimate(run: Run, work: Workshop) -> None:
 
 def validate_and_offer(run: Run, work: Workshop, model: nn.Module, step: Step, best: Best) -> bool:
     """Validate, log it, and keep the weights if they are the best so far; whether they are."""
-    line = validate(work, model)
-    if line is None:
+    judge = work.judge(model, "validation")
+    if judge is None:
         return False
+    line = judge.validate()
     if not math.isfinite(line.get("loss", 0.0)):
         raise NonFiniteError(
             t(
@@ -155,22 +171,6 @@ def validate_and_offer(run: Run, work: Workshop, model: nn.Module, step: Step, b
     run.log(type="validation", step=step.number, epoch=step.epoch, **line, best=better)
     report_validation(work, step, line, better)
     return better
-
-
-def validate(work: Workshop, model: nn.Module) -> dict[str, Any] | None:
-    """The validation metrics now; None: there is no validation split."""
-    if work.rewards:
-        asked = work.asked("validation")
-        return validate_answers(work.writer(model), asked, work.config.seed) if asked else None
-    if work.data.task:
-        prompts = work.data.prompts["validation"]
-        return (
-            validate_labels(Predictor(model, work.encoder, work.data.task, work.config.evaluate.batch_tokens), prompts) if prompts else None
-        )
-    if trees := work.data.trees.get("validation"):
-        return validate_pairs(model, choose_objective(work.config.objective, model), trees, work.config.evaluate.batch_tokens)
-    passages = work.data.passages["validation"]
-    return validate_text(model, passages, work.config.evaluate.batch_tokens) if passages else None
 
 
 def report_validation(work: Workshop, step: Step, line: dict[str, Any], better: bool) -> None:

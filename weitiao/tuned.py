@@ -1,13 +1,12 @@
 """The model of a finished run, loaded to answer."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import nn
 
 from weitiao.config import RunConfig
-from weitiao.config_tasks import ClassificationTask, GenerationTask, PreferenceTask, QaTask
+from weitiao.config_tasks import ClassificationTask, PreferenceTask
 from weitiao.data.columns import Columns
 from weitiao.data.render import ChatEncoder
 from weitiao.errors import DataError
@@ -54,7 +53,7 @@ class Tuned:
         columns = Columns(**card["columns"])
         return cls(run, config, model, encoder, task, int(card["max_tokens"]), columns, str(card.get("shape") or ""))
 
-    def with_reference(self, trees: Sequence[Tree]) -> Sequence[Tree]:
+    def with_reference(self, trees: list[Tree]) -> list[Tree]:
         """Pairs with what the base model says of them, where it is at hand: under an adapter."""
         if self.config.method.kind != "lora" or self.config.objective.kind == "reward":
             return trees
@@ -80,8 +79,3 @@ class Tuned:
                 t("用它作基础模型：model=这个文件夹/model", "use it as a base model: model=THIS_FOLDER/model"),
             )
         return Predictor(self.model, self.encoder, self.task, self.config.evaluate.batch_tokens)
-
-    @property
-    def writes(self) -> bool:
-        """Whether it answers by writing (qa, generation) rather than by choosing a label."""
-        return isinstance(self.config.task, (QaTask, GenerationTask))

@@ -19,6 +19,7 @@ from weitiao.errors import ConfigError
 from weitiao.evaluate.written import Marker
 from weitiao.forecast import Forecast, Pace, answer_nodes, require_memory, with_budget
 from weitiao.hub.resolve import Inputs, localise
+from weitiao.judging import Judge, judge_of
 from weitiao.language import t
 from weitiao.machine import this_machine
 from weitiao.methods import apply_method
@@ -40,8 +41,11 @@ from weitiao.prepare import Prepared, audit, prepare
 from weitiao.progress import Reporter
 from weitiao.records import SPLITS, Encoded, SplitName, Tree
 from weitiao.rewards import Rewards
-from weitiao.rollouts import LOG, Asked, RolloutPlan, Writer
+from weitiao.rollouts import LOG, RolloutPlan, Writer, asked_of
 from weitiao.train import reseed
+
+RECORDS_BYTES = 20_000_000
+"""More than logs, answers, report and tokenizer take."""
 
 
 @dataclass
@@ -138,10 +142,18 @@ class Workshop:
         return 3 * 4 * self.trained_elements
 
     def disk_bytes(self) -> int:
-        """What the run takes at its fullest: the checkpoints that are kept and one being written, the best weights and their successor, the
-        result, and 20 MB of records."""
-        best = 2 * self.trained_elements * self.dtype.itemsize
-        return (self.config.train.checkpoint.keep + 1) * self.checkpoint_bytes() + best + self.result_bytes() + 20_000_000
+        """What the run takes at its fullest: the checkpoints that are kept and one being written, or at its end the result instead.
+
+        With validation rows, too: the best checkpoint while it is older than those, and the weights that were the best when each of them
+        was written. Without, the last weights. And room for records.
+        """
+        whole, weights = self.checkpoint_bytes(), self.trained_elements * self.dtype.itemsize
+        keep, end, best = self.config.train.checkpoint.keep, self.result_bytes(), 0
+        if self.data.dataset.splits["validation"]:
+            best = whole + keep * weights
+        else:
+            end += weights
+        return keep * whole + best + max(whole, end) + RECORDS_BYTES
 
     def transformers_config(self) -> Any:
         """The base model's configuration as transformers reads it."""
@@ -176,12 +188,10 @@ class Workshop:
                 trees[split] = with_reference(trees[split], score_trees(model, trees[split], most, progress=bar.advance))
         self.data = replace(self.data, trees=trees)
 
-    def asked(self, split: SplitName) -> list[Asked]:
-        """The prompts of a split, to be answered."""
-        if self.data.task:
-            return [Asked(prompt.example, prompt.ids) for prompt in self.data.prompts[split]]
-        examples = self.data.examples(split)
-        return [Asked(e, ids) for e, ids in zip(examples, self.encoder.prompts(examples), strict=True)]
+    def judge(self, model: nn.Module, split: SplitName) -> Judge | None:
+        """The judge of a model on the rows of a split; None: there are none."""
+        writer = self.writer(model) if self.rewards else None
+        return judge_of(model, self.encoder, self.config, self.data, split, self.marker, writer)
 
     def writer(self, model: nn.Module) -> Writer:
         """What writes answers with a model and rewards them (grpo)."""
@@ -195,7 +205,7 @@ class Workshop:
         writer, kept = self.writer(model), None
         if writer.config.kl_weight and self.config.method.kind == "full":
             kept = copy.deepcopy(model).requires_grad_(False)
-        return RolloutPlan(writer, self.asked("train"), self.config.train, self.config.seed, kept, folder / LOG)
+        return RolloutPlan(writer, asked_of(self.data, self.encoder, "train"), self.config.train, self.config.seed, kept, folder / LOG)
 
     def plan(self) -> Plan:
         """The steps of the training."""

@@ -91,12 +91,14 @@ class Scene:
             tree["train"] |= {"max_steps": 2, "checkpoint": {"every_minutes": 1000.0, "every_steps": 1, "keep": 1}}
         return RunConfig.model_validate(tree | KINDS[kind.removeprefix("brief-")])
 
-    def reference(self, kind: str) -> dict:
-        """The result of a run that nothing disturbs."""
-        if kind not in self._references:
-            assert child(lambda: finetune(self.config(kind, f"reference-{kind}"))) == 0
-            self._references[kind] = result(self.folder / "runs" / f"reference-{kind}")
-        return self._references[kind]
+    def reference(self, kind: str, has_room: bool = True) -> dict:
+        """The result of a run that nothing disturbs; ``has_room``: for what the frozen part of the model gives."""
+        name = f"reference-{kind}" + ("" if has_room else "-without-room")
+        if name not in self._references:
+            with contextlib.nullcontext() if has_room else mock.patch("weitiao.training.can_be_kept", return_value=False):
+                assert child(lambda: finetune(self.config(kind, name))) == 0
+            self._references[name] = result(self.folder / "runs" / name)
+        return self._references[name]
 
 
 def result(run: Path) -> dict:

@@ -3,6 +3,7 @@
 import programmes
 import pytest
 from harness import Scene
+from outside import HOW
 
 
 @pytest.fixture(scope="module")
@@ -26,4 +27,16 @@ def test_each_call_to_the_disk_fails_once(scene: Scene) -> None:
     print(tally)
     assert tally.notes["ended with 0"] > 30  # a save that fails does not end the run
     assert tally.notes["ended with 1"] > 10  # a record that cannot be written does
+    assert tally.failures == []
+
+
+@pytest.mark.slow
+def test_faults_from_outside(scene: Scene) -> None:
+    """One of each: too small, filled meanwhile, read-only meanwhile, no room for the token cache, out of inodes, a limit on files."""
+    tally = programmes.outside(scene, 7, seed=1)
+    print(tally)
+    if not tally.faults:
+        pytest.skip("no file system can be mounted here")
+    assert sum(tally.notes.values()) == 7
+    assert {note.split(":")[0] for note in tally.notes} == set(HOW)
     assert tally.failures == []

@@ -41,7 +41,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("model.result", "data.examples", "encode", "evaluate", "train", "report"),
     ("objectives", "course", "prepare", "summary", "rewards"),
     ("rollouts", "tuned", "estimate"),
-    ("replies", "forecast"),
+    ("replies", "forecast", "judging"),
     ("check", "inference", "listing", "demo", "saves", "workshop"),
     ("resume", "training"),
     ("finetune",),

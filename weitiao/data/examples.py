@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from weitiao.config import RunConfig
-from weitiao.config_tasks import ClassificationTask, GenerationTask, PreferenceTask, QaTask
+from weitiao.config_tasks import ClassificationTask, GenerationTask, QaTask, TextTask
 from weitiao.data.chats import Chat, Tags, read_chat, read_pair, read_question
 from weitiao.data.columns import Columns, parse_candidates, parse_label
 from weitiao.data.folder import shards_of
@@ -274,7 +274,7 @@ def _check_known(rows: Rows, numbers: Sequence[int], name: str, labels: set[str]
 
 def _examples(config: RunConfig, rows: Rows, numbers: Sequence[int], split: SplitName, task: Classification | None) -> Examples:
     """The rows of a split as examples, each made when it is asked for."""
-    system = config.task.system if isinstance(config.task, (GenerationTask, QaTask, PreferenceTask)) else None
+    system = None if isinstance(config.task, TextTask) else config.task.system
 
     def make(content: Content, name: str) -> Example:
         document = content.document

@@ -51,7 +51,11 @@ def write_answers(
 
 def num_steps(config: RunConfig, passages: Sequence[Passage]) -> int:
     """How often :func:`judge_written` tells of its progress."""
-    return sum(len(passage.blocks) for passage in passages) + len(chosen_rows(len(passages), config.evaluate.answers, config.seed))
+    return sum(len(passage.blocks) for passage in passages) + len(_answered(config, passages))
+
+
+def _answered(config: RunConfig, passages: Sequence[Passage]) -> list[int]:
+    return chosen_rows(len(passages), config.evaluate.answers if config.task.writes else 0, config.seed)
 
 
 def judge_written(
@@ -62,10 +66,10 @@ def judge_written(
     passages: Sequence[Passage],
     progress: Progress | None = None,
 ) -> Judgement:
-    """The loss of the good answers (every row) and the scores of answers that the model writes (`evaluate.answers` of them). A prediction
-    has both; the answer's part is absent where none was written."""
+    """The loss of texts or good answers (every row) and, where the task is one of writing, the scores of answers that the model writes
+    (`evaluate.answers` of them). A prediction has both; the answer's part is absent where none was written."""
     judged = judge_text(model, config.task.kind, passages, config.evaluate.batch_tokens, config.seed, progress)
-    places = chosen_rows(len(passages), config.evaluate.answers, config.seed)
+    places = _answered(config, passages)
     if not places:
         return judged
     start = time.perf_counter()
@@ -84,7 +88,7 @@ def judge_written(
 
 
 def written_note(judged: Judgement) -> str:
-    """What the user should know of how the answers were written; empty where none were."""
+    """What the user should know of how the answers were written."""
     if "written" not in judged.evaluation:
         return t("没有写回答（evaluate.answers: 0）", "no answers were written (evaluate.answers: 0)")
     written, cut = judged.evaluation["written"], judged.evaluation["cut_off_rate"]

@@ -11,7 +11,7 @@ from functools import partial
 from typing import overload
 
 from weitiao.config_data import DataConfig
-from weitiao.config_tasks import GenerationTask
+from weitiao.config_tasks import GenerationTask, QaTask
 from weitiao.data.packed import WHOLE, EncodedRows, Packed, PackedRow, shortened
 from weitiao.data.render import ChatEncoder, EncodedTurns, Measured, Turns
 from weitiao.data.rows import batches
@@ -40,7 +40,7 @@ def encode_chats(
 
 
 def pack_chats(
-    encoder: ChatEncoder, examples: Iterable[Example], most_tokens: int, task: GenerationTask, data: DataConfig
+    encoder: ChatEncoder, examples: Iterable[Example], most_tokens: int, task: GenerationTask | QaTask, data: DataConfig
 ) -> Iterator[PackedRow]:
     """The same, chat by chat, without the examples that were given."""
     waiting: list[list[Example]] = []
@@ -63,7 +63,7 @@ def pack_chats(
         yield from rows
 
 
-def _turns(example: Example, task: GenerationTask) -> Turns:
+def _turns(example: Example, task: GenerationTask | QaTask) -> Turns:
     turns = example.turns
     places = [place for place, turn in enumerate(turns) if turn.role == "assistant"]
     return Turns(turns, example.tools, tuple(places if task.train_on == "all" else places[-1:]))
@@ -128,7 +128,7 @@ class _Shortening:
     """Chats without as many of their oldest exchanges as must go, then with shorter documents, many at a time."""
 
     encoder: ChatEncoder
-    task: GenerationTask
+    task: GenerationTask | QaTask
     most_tokens: int
     where: str
 

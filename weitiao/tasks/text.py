@@ -16,15 +16,10 @@ def pack_documents(encoder: ChatEncoder, examples: Iterable[Example]) -> Iterato
             yield PackedRow("", ids, tokens_before=len(ids))
 
 
-def encode_blocks(encoder: ChatEncoder, examples: Sequence[Example], block_tokens: int) -> list[Encoded]:
+def blocks_of(encoder: ChatEncoder, names: Iterable[str], documents: Iterable[PackedRow], block_tokens: int) -> list[Encoded]:
     """Documents joined by the end-of-text token (one before the first) and cut into blocks of ``block_tokens`` tokens; every token but a
     block's first is a target. Blocks overlap by one token, so that every token of the text is a target once. A block is named by its first
     document."""
-    return blocks_of(encoder, [e.id for e in examples], pack_documents(encoder, examples), block_tokens)
-
-
-def blocks_of(encoder: ChatEncoder, names: Iterable[str], documents: Iterable[PackedRow], block_tokens: int) -> list[Encoded]:
-    """The same for documents whose ids are known."""
     stream = array("I", [encoder.end_of_text])
     starts: list[tuple[int, str]] = []
     for name, document in zip(names, documents, strict=True):
