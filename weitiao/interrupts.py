@@ -5,6 +5,7 @@ import signal
 import sys
 import threading
 import time
+from collections import namedtuple
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -49,6 +50,9 @@ class Interrupts:
         """From here on the program only ends; an interrupt would show as a traceback of its libraries."""
         for number in _HANDLED:
             signal.signal(number, signal.SIG_IGN)
+        # CPython notes that an interrupt left a text that it ran (the class of a namedtuple is one), caught or not, and would end by the
+        # signal itself instead of with our exit code; another such text makes it forget.
+        namedtuple("Forget", ())
 
 
 def _repeat(lost: "sys.UnraisableHookArgs") -> None:
