@@ -322,7 +322,70 @@ def model_cases() -> list[Case]:
         Case(f"model: an adapter beside it, {n}", "model", both(set_keys("adapter_config.json", **adapter), put(n, evil)))
         for n in ("adapter_model.bin", "adapter_model.safetensors")
     ]
-    return made + _weight_cases()
+    return made + _tokenizer_cases() + _weight_cases()
+
+
+def _tokenizer_cases() -> list[Case]:
+    """A tokenizer.json that is a bomb, or whose rules search for ever or make text grow; sizes that only swap."""
+
+    def rules(**values: object) -> Change:
+        return set_keys("tokenizer.json", **values)
+
+    def split(pattern: str) -> Change:
+        return rules(pre_tokenizer={"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False})
+
+    def replace(content: str, times: int) -> Change:
+        one = {"type": "Replace", "pattern": {"String": "a"}, "content": content}
+        return rules(normalizer={"type": "Sequence", "normalizers": [one] * times})
+
+    def tokens(number: int, length: int) -> list[dict[str, object]]:
+        flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized", "special"), False)
+        return [{"id": 1000 + i, "content": f"<{i}>".ljust(length, "x"), **flags} for i in range(number)]
+
+    changes: dict[str, tuple[Change, bool]] = {
+        "500 MB of lists": (both(put("tokenizer.json", b"[" * 1000), lambda f: os.truncate(f / "tokenizer.json", 500_000_000)), True),
+        "49 MB of lists": (put("tokenizer.json", lambda: b'{"version":[' + b"[]," * 16_000_000 + b"1]}"), True),
+        "49 MB of numbers": (put("tokenizer.json", lambda: b'{"version":[' + b"1," * 24_000_000 + b"1]}"), True),
+        "40 MB of text": (put("tokenizer.json", lambda: b'{"version":"' + b"x" * 40_000_000 + b'"}'), True),
+        "depth": (put("tokenizer.json", b'{"normalizer":' * 50_000), True),
+        "an exponential pattern": (split(r"(a+)+$"), True),
+        "an exponential pattern of words": (split(r"(\w+\s?)+$"), True),
+        "a cubic pattern": (split(r"a*a*a*a*$"), True),
+        "a pattern of 60,000 characters": (split("a?" * 20_000 + "a" * 20_000), True),
+        "nested repetition": (split(r"((((a{1,100}){1,100}){1,100}){1,100})$"), True),
+        "words that double 40 times": (replace("aa", 40), True),
+        "words that become a gigabyte": (replace("a" * 1000, 3), True),
+        "a table of 8 GB": (rules(normalizer={"type": "Precompiled", "precompiled_charsmap": "/////w=="}), True),
+        "100,000 added tokens": (rules(added_tokens=tokens(100_000, 8)), True),
+        "an added token of 1 MB": (rules(added_tokens=tokens(1, 1_000_000)), True),
+        "a template that repeats the text 20,000 times": (
+            rules(
+                post_processor={
+                    "type": "TemplateProcessing",
+                    "single": [{"Sequence": {"id": "A", "type_id": 0}}] * 20_000,
+                    "pair": [],
+                    "special_tokens": {},
+                }
+            ),
+            True,
+        ),
+        "a config of 10^9 × 10^6": (set_keys("config.json", hidden_size=10**9, num_hidden_layers=10**6), True),
+    }
+    made = [Case(f"tokenizer: {name}", "model", change, refused) for name, (change, refused) in changes.items()]
+    added = {f"<{i}>": 600 + i for i in range(300_000)}
+    made.append(
+        Case("tokenizer: 300,000 entries in added_tokens.json", "model", put("added_tokens.json", lambda: json.dumps(added).encode()))
+    )
+    decoder = {str(600 + i): {"content": f"<{i}>", "special": True} for i in range(100_000)}
+    made.append(
+        Case(
+            "tokenizer: 100,000 entries in added_tokens_decoder",
+            "model",
+            set_keys("tokenizer_config.json", added_tokens_decoder=decoder),
+            True,
+        )
+    )
+    return made
 
 
 def _weight_cases() -> list[Case]:

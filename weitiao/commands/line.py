@@ -161,6 +161,10 @@ def run_command(arguments: Sequence[str]) -> int:
             t(f"程序的缺陷，请连同上面的内容报告：{error}", f"a defect of this program, please report the above: {error}"),
             1,
         )
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # no Exception: what a library written in Rust raises where it gives up
+            raise
+        return _failed(as_json, "PanicException", t(f"分词器的库放弃了：{error}", f"the tokenizer's library gave up: {error}"), 1)
 
 
 def interrupted(as_json: bool) -> int:

@@ -13,7 +13,14 @@ from weitiao import storage
 from weitiao.errors import ModelError
 from weitiao.language import t
 
-_LARGEST_BYTES = {"tokenizer.json": 200_000_000, "vocab.json": 50_000_000, "merges.txt": 50_000_000, "tokenizer.model": 50_000_000}
+LARGEST_TOKENIZER_BYTES = 50_000_000
+"""The largest published ones have 35 MB."""
+_LARGEST_BYTES = {
+    "tokenizer.json": LARGEST_TOKENIZER_BYTES,
+    "vocab.json": 50_000_000,
+    "merges.txt": 50_000_000,
+    "tokenizer.model": 50_000_000,
+}
 _LARGEST_SETTINGS_BYTES = 10_000_000
 _SETTINGS = (".json", ".jinja", ".txt", ".model")
 _LARGEST = {
@@ -23,6 +30,7 @@ _LARGEST = {
 }  # fmt: skip
 """Ten times and more what any published model has."""
 _LARGEST_RANK = 4096
+MOST_ADDED_TOKENS = 20_000
 
 
 def require_ordinary_files(folder: Path) -> None:
@@ -46,8 +54,19 @@ def require_ordinary_numbers(config: dict[str, Any], where: Path) -> None:
     """Raise ModelError for sizes in a config.json that no model has."""
     for name, most in _LARGEST.items():
         value = config.get(name)
-        if isinstance(value, (int, float)) and not 0 <= value <= most:  # NaN too
-            raise _refused(where, t(f"{name} 是 {value}，最多 {most:,}", f"{name} is {value}; at most {most:,} is possible"))
+        least = 0 if name == "num_labels" else 1
+        if isinstance(value, (int, float)) and not least <= value <= most:  # NaN too
+            raise _refused(where, t(f"{name} 是 {value}，应为 {least} 到 {most:,}", f"{name} is {value}, not from {least} to {most:,}"))
+
+
+def require_ordinary_number_of_tokens(settings: dict[str, Any], where: Path) -> None:
+    """Raise ModelError for more added tokens in a tokenizer_config.json than any model has."""
+    added = settings.get("added_tokens_decoder")
+    if isinstance(added, dict) and len(added) > MOST_ADDED_TOKENS:
+        n = len(added)
+        raise _refused(
+            where, t(f"有 {n:,} 个附加词元，最多 {MOST_ADDED_TOKENS:,}", f"has {n:,} added tokens; at most {MOST_ADDED_TOKENS:,}")
+        )
 
 
 def require_weights_for(config: dict[str, Any], needed: int, held: int, where: Path) -> None:

@@ -16,7 +16,14 @@ from weitiao.config_data import ModelConfig
 from weitiao.errors import ModelError
 from weitiao.hub.allowlist import refuse_links_out
 from weitiao.language import t
-from weitiao.model.limits import read_settings, require_ordinary_files, require_ordinary_numbers, require_weights_for
+from weitiao.model.limits import (
+    read_settings,
+    require_ordinary_files,
+    require_ordinary_number_of_tokens,
+    require_ordinary_numbers,
+    require_weights_for,
+)
+from weitiao.model.tokenizer_trial import require_harmless_tokenizer
 from weitiao.storage import folder_sha256
 
 if TYPE_CHECKING:
@@ -103,6 +110,7 @@ def check_settings(path: Path) -> dict[str, Any]:
     require_ordinary_numbers(config, path / "config.json")
     others = [name for name in ("tokenizer_config.json", "generation_config.json") if (path / name).is_file()]
     for name, settings in [("config.json", config), *((name, read_settings(path / name)) for name in others)]:
+        require_ordinary_number_of_tokens(settings, path / name)
         if not _wants_code(settings):
             continue
         raise ModelError(
@@ -265,6 +273,7 @@ def load_tokenizer(folder: ModelFolder) -> "PreTrainedTokenizerBase":
     from transformers import AutoTokenizer
 
     where = str(folder.path / "tokenizer.json")
+    require_harmless_tokenizer(folder.path / "tokenizer.json")
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder.path, local_files_only=True, trust_remote_code=False)
     except Exception as error:

@@ -11,6 +11,7 @@ from weitiao.errors import ModelError
 from weitiao.language import t
 from weitiao.model.limits import read_settings
 from weitiao.model.load import ModelFolder, check_vocabulary, first_line
+from weitiao.model.tokenizer_trial import require_harmless_tokenizer
 
 
 class PlainTokenizer:
@@ -19,6 +20,7 @@ class PlainTokenizer:
 
     def __init__(self, folder: ModelFolder) -> None:
         where = folder.path / "tokenizer.json"
+        require_harmless_tokenizer(where)
         try:
             self.backend_tokenizer = Tokenizer.from_file(str(where))
         except Exception as error:  # the library raises bare Exception
