@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from datetime import datetime
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from safetensors.torch import load_file
 
 from weitiao import language, storage
 from weitiao.config import RunConfig, load_config
+from weitiao.config_training import CheckpointConfig
 from weitiao.errors import ConfigError, DamagedError, DataError, NonFiniteError
 from weitiao.finetune import finetune
 from weitiao.interrupts import StopRequest
@@ -25,7 +27,7 @@ from weitiao.resume import changed_settings, put_aside
 from weitiao.run import Run, config_to_train
 
 TIMED = {"seconds", "tokens_per_second", "memory_bytes"}
-training = sys.modules["weitiao.training"]
+training, saves = sys.modules["weitiao.training"], sys.modules["weitiao.saves"]
 
 
 @pytest.fixture(autouse=True)
@@ -383,6 +385,107 @@ def test_training_in_another_thread_leaves_signals_alone():
     assert found == [False]
 
 
+# ------------------------------------------------------------------------------------------------------ saving in the background
+
+
+class _SlowDisk(storage.Disk):
+    """Writing tensors takes longer than a step, so that training would overtake it if nothing held it back."""
+
+    def open(self, path, mode):
+        if path.suffix == ".safetensors":
+            time.sleep(0.1)
+        return super().open(path, mode)
+
+
+def all_saved(config: RunConfig, name: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """The checkpoints that a run wrote, with a checksum of all that training needs of each."""
+    # The end of a run would remove them.
+    monkeypatch.setattr(sys.modules["weitiao.finetune"], "clear", lambda folder, _: folder.rename(folder.with_name("aside")))
+    keep = {"train": config.train.model_copy(update={"checkpoint": CheckpointConfig(every_steps=1, keep=100)})}
+    run = finetune(config.model_copy(update=keep | {"name": name})).path
+    kept = [path for path in (run / "aside").iterdir() if path.is_dir()]
+    return {path.name: storage.folder_sha256(path, ["weights.safetensors", "moments.safetensors"]) for path in kept}
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize("precision", ["bfloat16", "float32"])  # float32: the optimiser's tensors are the model's own
+def test_what_the_background_writes_is_what_was_there_after_the_step(config, monkeypatch, method, precision):
+    base = config.model_copy(update={"method": RunConfig(method=method).method})
+    base = base.model_copy(update={"model": base.model.model_copy(update={"precision": precision})})
+    whole = all_saved(base, "whole", monkeypatch)
+    monkeypatch.setattr(saves, "BACKGROUND_BYTES", 0)
+    monkeypatch.setattr(storage, "disk", _SlowDisk())
+    assert all_saved(base, "background", monkeypatch) == whole
+    assert len(whole) == 10
+
+
+def test_training_goes_on_while_a_large_checkpoint_is_written(config, monkeypatch):
+    """The sync of the first one waits for the step after it: nothing would ever end if the training waited for the sync."""
+    monkeypatch.setattr(saves, "BACKGROUND_BYTES", 0)
+    stepped = threading.Event()
+    overlapped = []
+
+    class Disk(storage.Disk):
+        def sync(self, file):
+            if "step-2" in file.name and not overlapped:
+                overlapped.append(stepped.wait(30))
+            super().sync(file)
+
+    real = training.train
+
+    def train(*arguments, **settings):
+        for step in real(*arguments, **settings):
+            if step.number == 3:
+                stepped.set()
+            yield step
+
+    monkeypatch.setattr(training, "train", train)
+    monkeypatch.setattr(storage, "disk", Disk())
+    run = finetune(config)
+    assert overlapped == [True]
+    assert run.record["training"]["checkpoints"]["saved"] == 5
+    assert 0 < run.record["training"]["checkpoints"]["seconds"] < 10
+
+
+@pytest.mark.parametrize("after", [1, 2, 3, 7])
+def test_a_run_saved_in_the_background_goes_on_to_the_same_result(config, monkeypatch, after):
+    whole = finetune(config.model_copy(update={"name": "whole"})).path
+    monkeypatch.setattr(saves, "BACKGROUND_BYTES", 0)
+    monkeypatch.setattr(storage, "disk", _SlowDisk())
+    run = cut_short(config, monkeypatch, after)
+    assert not list((run / "checkpoints").glob(".*"))  # what ends a training waits for the save in hand
+    assert len(list((run / "checkpoints").iterdir())) >= after // 2
+    finetune(config)
+    assert weights(run) == weights(whole)
+    assert log(run) == log(whole)
+
+
+def test_a_failed_save_in_the_background_is_told_in_the_language_of_the_run(config, monkeypatch):
+    monkeypatch.setattr(saves, "BACKGROUND_BYTES", 0)
+    monkeypatch.setattr(saves.storage, "free_bytes", lambda _: 1000)
+    monkeypatch.setattr(storage, "require_space", lambda *_: None)
+    language.use("zh")
+    heard = _Heard()
+    assert finetune(config, heard).record["state"] == "finished"
+    assert any("检查点 step-2 没有写成" in line for line in heard.said)
+
+
+def test_weights_that_are_not_finite_end_the_run_from_the_background_too(config, monkeypatch):
+    monkeypatch.setattr(saves, "BACKGROUND_BYTES", 0)
+    real = training.train
+
+    def train(model, objective, plan, optimizer, first=0):
+        for step in real(model, objective, plan, optimizer, first):
+            if step.number == 10:
+                optimizer.adamw.state[optimizer.masters[0]]["exp_avg"].view(-1)[0] = float("nan")
+            yield step
+
+    monkeypatch.setattr(training, "train", train)
+    with pytest.raises(NonFiniteError, match="exp_avg"):
+        finetune(config)
+    assert not (Path(config.runs) / "r" / "model").exists()
+
+
 # ------------------------------------------------------------------------------------------------------- checkpoint files
 
 
@@ -407,7 +510,7 @@ def test_no_checkpoint_of_weights_that_are_not_finite(tmp_path, value):
 def test_a_full_disk_costs_the_checkpoint_only(config, monkeypatch):
     whole = finetune(config.model_copy(update={"name": "whole"})).path
     heard = _Heard()
-    monkeypatch.setattr(sys.modules["weitiao.saves"].storage, "free_bytes", lambda _: 1000)
+    monkeypatch.setattr(saves.storage, "free_bytes", lambda _: 1000)
     monkeypatch.setattr(storage, "require_space", lambda *_: None)
     done = finetune(config, heard)
     assert done.record["state"] == "finished"
@@ -430,8 +533,8 @@ def test_the_space_is_known_before_the_run(config, method):
     saved = []
     real = checkpoint.save_checkpoint
 
-    def save(folder, weights, position, moments=None, identity=None):
-        real(folder, weights, position, moments, identity)
+    def save(folder, weights, position, moments=None, identity=None, read=None):
+        real(folder, weights, position, moments, identity, read)
         if moments is not None:
             saved.append(sum(tensor_bytes(p) for p in folder.glob("*.safetensors")))
 

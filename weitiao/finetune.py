@@ -61,7 +61,8 @@ def finetune(config: RunConfig, reporter: Reporter | None = None, *, fresh: bool
         model = work.trainable_model()
         record_model(run, work, model)
         work.compare_with(model)
-        train_model(run, work, model, saves, start)
+        with saves:
+            train_model(run, work, model, saves, start)
         publish(run, work, model)
         after = judge_test(run, work, model, "after") if config.evaluate.after else None
         write_comparison(run, after, before, baselines)

@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Iterable
+from threading import Event
+from time import perf_counter
 
 import torch
 from torch import nn
@@ -38,6 +40,9 @@ class Optimizer:
             {"params": [m for m in self.masters if m.ndim > 1], "weight_decay": config.weight_decay},
             {"params": [m for m in self.masters if m.ndim <= 1], "weight_decay": 0.0},
         ]
+        self.may_step, self.seconds_waited = Event(), 0.0
+        """Not set while somebody reads weights and moments: a step waits for that, so long in all."""
+        self.may_step.set()
         self.adamw = torch.optim.AdamW([g for g in groups if g["params"]], lr=learning_rate, betas=(config.beta1, config.beta2), fused=True)
 
     def accumulate(self) -> None:
@@ -57,6 +62,9 @@ class Optimizer:
 
     def step(self, number: int, num_steps: int) -> float:
         """Update the weights and return the learning rate used. ``number`` counts from 0."""
+        start = perf_counter()
+        self.may_step.wait()
+        self.seconds_waited += perf_counter() - start
         rate = self.learning_rate * schedule(number, num_steps, self.config)
         for group in self.adamw.param_groups:
             group["lr"] = rate

@@ -2,10 +2,14 @@
 
 import errno
 from collections.abc import Mapping
+from concurrent.futures import Future
 from contextlib import suppress
+from contextvars import copy_context
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event, Thread
 from time import monotonic, perf_counter
+from types import TracebackType
 from typing import Any
 
 import torch
@@ -22,6 +26,8 @@ from weitiao.progress import Reporter
 
 _RECORDS_BYTES = 100_000
 """More than position and manifest take."""
+BACKGROUND_BYTES = 100_000_000
+"""A checkpoint from this size on is written while training goes on; a smaller one is on the disk before a thread would have paid."""
 
 
 @dataclass(frozen=True)
@@ -47,24 +53,38 @@ class SavePoint:
 
 
 class Saves:
-    """The checkpoints of one run. A save that fails never ends the run: it is reported, and the newest whole checkpoint stays."""
+    """The checkpoints of one run. A save that fails never ends the run: it is reported, and the newest whole checkpoint stays.
+
+    Large ones are written by a thread, one at a time, straight from the optimiser's tensors: nothing is copied, and the optimiser waits
+    with its next step until they are read. As a context manager it waits for the last one, unless the user wants to stop at once.
+    """
 
     def __init__(self, folder: Path, settings: CheckpointConfig, identity: Mapping[str, str], reporter: Reporter) -> None:
         """``identity``: hashes of what the run is about, for the manifests."""
         self.folder, self.settings, self.identity, self.reporter = folder, settings, identity, reporter
         self.num_saved, self.seconds = 0, 0.0
+        """Checkpoints that training can go on from, and the time that training stood still for all of them."""
         self._last = monotonic()
+        self._written: Future[bool] = Future()
+        self._written.set_result(True)
+
+    def __enter__(self) -> "Saves":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if kind is None or issubclass(kind, Exception):
+            self._written.exception()  # waits; what a save found is no news any more where the run has failed
 
     def due(self, step: int) -> bool:
         """Whether the settings want a checkpoint after this step."""
         every = self.settings.every_steps
         return monotonic() - self._last >= 60 * self.settings.every_minutes or (every is not None and step % every == 0)
 
-    def save(self, step: int, model: nn.Module, optimizer: Optimizer, best: Best, clock: Clock, metrics_bytes: int) -> bool:
-        """Save a training after ``step``, when metrics.jsonl had so many bytes. False: it could not be written, which was said."""
+    def save(self, step: int, model: nn.Module, optimizer: Optimizer, best: Best, clock: Clock, metrics_bytes: int) -> None:
+        """Begin to save a training after ``step``, when metrics.jsonl had so many bytes. :meth:`finish` says whether it was written."""
         self._last = monotonic()
         if best.value is not None and best.step != step and not self.require_best(best):
-            return False
+            return
         weights, moments = checkpoint.training_state(model, optimizer)
         position = {
             "step": step,
@@ -75,23 +95,64 @@ class Saves:
             "clock": {"tokens": clock.tokens, "targets": clock.targets, "seconds": clock.seconds},
             "metrics_bytes": metrics_bytes,
         }
-        written = self._write(step, weights, position, moments)
-        if written:
-            self.num_saved += 1
-            self._tidy(best)
-        return written
+        self._begin(step, weights, position, moments, best.step, optimizer.may_step)
 
-    def save_best(self, best: Best) -> bool:
-        """Save the best weights alone. False: they could not be written, which was said; they are still in memory."""
+    def save_best(self, best: Best) -> None:
+        """Begin to save the best weights alone. Where that fails they are still in memory."""
         position = {"step": best.step, "resumable": False, "metric": best.metric, "value": best.value}
-        written = self._write(best.step, best.weights, position, None)
-        if written:
-            self._tidy(best)
-        return written
+        self._begin(best.step, best.weights, position, None, best.step, Event())  # copies, which nobody changes
 
     def require_best(self, best: Best) -> bool:
-        """Save the best weights unless they are on disk, as they are not where an earlier attempt failed."""
-        return self._path(best.step).exists() or self.save_best(best)
+        """Save the best weights unless they are on disk, as they are not where an earlier attempt failed. False: they could not be."""
+        self.finish()
+        if self._path(best.step).exists():
+            return True
+        self.save_best(best)
+        return self.finish()
+
+    def finish(self) -> bool:
+        """Wait for the save in hand, and say whether the last one was written. Raises NonFiniteError if its weights were not finite."""
+        start = perf_counter()
+        try:
+            return self._written.result()
+        finally:
+            self.seconds += perf_counter() - start
+
+    def _begin(
+        self,
+        step: int,
+        weights: Mapping[str, torch.Tensor],
+        position: Mapping[str, Any],
+        moments: Mapping[str, torch.Tensor] | None,
+        best_step: int,
+        read: Event,
+    ) -> None:
+        """Write a checkpoint, in the background if it is large. ``read`` is set when the tensors may change again."""
+        self.finish()
+        start, done = perf_counter(), Future[bool]()
+        size = sum(x.numel() * x.element_size() for x in (*weights.values(), *(moments or {}).values()))
+
+        def write() -> None:
+            try:
+                written = self._write(step, weights, position, moments, size, read)
+                if written:
+                    self.num_saved += moments is not None
+                    self._tidy(best_step)
+                done.set_result(written)
+            except BaseException as error:  # raised by finish, in the thread that trains
+                done.set_exception(error)
+            finally:
+                read.set()
+
+        read.clear()
+        self._written = done
+        if size < BACKGROUND_BYTES:
+            write()
+        else:
+            Thread(target=copy_context().run, args=(write,), name=f"step-{step}", daemon=True).start()  # in the language of the caller
+        self.seconds += perf_counter() - start
+        if size < BACKGROUND_BYTES:
+            self.finish()
 
     def newest(self) -> SavePoint | None:
         """The newest checkpoint that is whole and whose best weights are whole. Damaged ones are reported and passed over."""
@@ -118,14 +179,20 @@ class Saves:
         return SavePoint(folder, position)
 
     def _write(
-        self, step: int, weights: Mapping[str, torch.Tensor], position: Mapping[str, Any], moments: Mapping[str, torch.Tensor] | None
+        self,
+        step: int,
+        weights: Mapping[str, torch.Tensor],
+        position: Mapping[str, Any],
+        moments: Mapping[str, torch.Tensor] | None,
+        size: int,
+        read: Event,
     ) -> bool:
-        start, folder = perf_counter(), self._path(step)
+        """Write one checkpoint and read it back. False: it could not be written, which was said."""
+        folder = self._path(step)
         try:
-            needed = sum(x.numel() * x.element_size() for x in (*weights.values(), *(moments or {}).values())) + _RECORDS_BYTES
-            if storage.free_bytes(self.folder) < needed:
+            if storage.free_bytes(self.folder) < size + _RECORDS_BYTES:
                 raise OSError(errno.ENOSPC, "No space left on device")
-            checkpoint.save_checkpoint(folder, weights, position, moments, self.identity)
+            checkpoint.save_checkpoint(folder, weights, position, moments, self.identity, read)
             storage.verify_folder(folder)
         except (OSError, DamagedError) as error:
             cause = system_cause(error) if isinstance(error, OSError) else str(error)
@@ -134,13 +201,11 @@ class Saves:
             failed = t(f"检查点 {folder.name} 没有写成：{cause}", f"checkpoint {folder.name} was not written: {cause}")
             self.reporter.warn(failed + stays)
             return False
-        finally:
-            self.seconds += perf_counter() - start
         return True
 
-    def _tidy(self, best: Best) -> None:
+    def _tidy(self, best_step: int) -> None:
         """Remove all but the newest ``keep`` that training can go on from, their best weights, and the best so far."""
-        keep, resumable = {self._path(best.step)}, 0
+        keep, resumable = {self._path(best_step)}, 0
         for folder in reversed(checkpoint_folders(self.folder)):
             try:
                 position = checkpoint.read_position(folder)

@@ -59,15 +59,15 @@ def train_model(run: Run, work: Workshop, model: nn.Module, saves: Saves, start:
             better = False
             if done % every == 0 or done == plan.num_steps:
                 better = validate_and_offer(run, work, model, step, best)
-            saved, wanted = False, wanted or saves.due(done) or stop.made
+            wanted = wanted or saves.due(done) or stop.made
             pause = wanted and plan.may_pause(done)
             if pause:
                 wanted = False
-                saved = saves.save(done, model, optimizer, best, clock, storage.synced_length(run.path / METRICS))
+                saves.save(done, model, optimizer, best, clock, storage.synced_length(run.path / METRICS))
             elif better:
                 saves.save_best(best)
             if stop.made and pause:
-                if saved:
+                if saves.finish():
                     work.reporter.say(
                         t(
                             f"在第 {done} 步之后停下，已保存；继续：weitiao train --resume {run.path}",
@@ -78,13 +78,20 @@ def train_model(run: Run, work: Workshop, model: nn.Module, saves: Saves, start:
             clock.resume()
             if is_over():
                 break
-    if best.value is None:  # nothing to judge by: the last weights are the result
-        best.step, best.weights = done, checkpoint.trained_weights(model)
-    elif best.step != done:
-        checkpoint.restore(model, best.weights)
+    saves.finish()
+    saves.seconds += optimizer.seconds_waited
+    take_best(model, best, done)
     forget_frozen_states(model)
     saves.require_best(best)
     record_training(run, work, plan, done, clock, best, saves, is_over())
+
+
+def take_best(model: nn.Module, best: Best, done: int) -> None:
+    """Put the best weights into the model; where there is nothing to judge by, the last ones are the best."""
+    if best.value is None:
+        best.step, best.weights = done, checkpoint.trained_weights(model)
+    elif best.step != done:
+        checkpoint.restore(model, best.weights)
 
 
 def keep_frozen_part(run: Run, work: Workshop, model: nn.Module, plan: Plan | RolloutPlan, resumed: bool) -> None:

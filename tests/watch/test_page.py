@@ -1,7 +1,10 @@
 """The page as a person uses it, in a real browser: start a run from the form, watch it, stop it, resume it, compare, try a sentence; in
 both languages, by keyboard, at the width of a phone. The runs are real trainings of a tiny model."""
 
+import json
+import os
 import shutil
+import signal
 import threading
 import time
 
@@ -10,7 +13,7 @@ import uvicorn
 from runs_made import make_run
 
 from weitiao.language import use
-from weitiao.run import this_process
+from weitiao.run import process_of, this_process
 from weitiao.watch.app import make_watch
 from weitiao.watch.serve import bind
 
@@ -58,6 +61,9 @@ def served(tmp_path, tiny_model, small_csv):
     thread.join(10)
     watch.playground.close()
     listening.close()
+    for record in root.glob("*/run.json"):  # a test that failed on its way has left a training behind
+        if process := process_of(json.loads(record.read_text(encoding="utf-8"))):
+            os.kill(process, signal.SIGKILL)
     use(None)
 
 

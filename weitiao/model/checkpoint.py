@@ -10,6 +10,7 @@ import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import torch
@@ -71,9 +72,10 @@ def save_checkpoint(
     position: Mapping[str, Any],
     moments: Mapping[str, torch.Tensor] | None = None,
     identity: Mapping[str, str] | None = None,
+    read: Event | None = None,
 ) -> None:
     """Write one step's trained weights and its position, with ``moments`` so that training can go on from it; whole or not at all.
-    ``identity`` goes into the manifest.
+    ``identity`` goes into the manifest. ``read`` is set as soon as the tensors are read: from then on they may change.
 
     Raises NonFiniteError, before anything is written, if a weight or moment is NaN or infinite, and OSError.
     """
@@ -86,6 +88,8 @@ def save_checkpoint(
         write_tensors(temporary / WEIGHTS, weights)
         if moments is not None:
             write_tensors(temporary / MOMENTS, moments)
+        if read is not None:
+            read.set()
         write_json(temporary / POSITION, position)
 
 
