@@ -1,6 +1,5 @@
 """Question answering and written answers from file to report: trained, answered before and after, scored, compared, predicted."""
 
-import importlib.util
 import json
 import math
 import random
@@ -9,6 +8,7 @@ from typing import Any
 
 import pytest
 from commands import command, refused
+from tiny import script
 
 from weitiao.config import build_config
 from weitiao.data.examples import load_dataset
@@ -16,7 +16,6 @@ from weitiao.finetune import finetune
 from weitiao.inference import evaluate
 from weitiao.run import Run
 
-ROOT = Path(__file__).parent.parent
 PLACES = ("北京", "上海", "广州", "成都")
 
 
@@ -250,11 +249,7 @@ def test_the_report_shows_answers_side_by_side(answered: Run, extracted: Run) ->
 
 def test_the_built_in_questions_are_made_by_their_rule() -> None:
     """The files in the package are what the tool writes; every answer stands in its passage, and no answer where there is none."""
-    spec = importlib.util.spec_from_file_location("builtin_questions", ROOT / "tools" / "builtin_questions.py")
-    assert spec is not None
-    assert spec.loader is not None
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+    tool = script("tools/builtin_questions.py")
     topics = [json.loads(line) for line in (tool.BUILTIN / "topic.jsonl").read_text(encoding="utf-8").splitlines()]
     made = {"questions": tool.lines(tool.questions(topics)), "extraction": tool.lines(tool.extractions(topics))}
     for name, content in made.items():

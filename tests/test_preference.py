@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from commands import command, refused
+from cut import cut_short, log, weights
 from tiny import load
 from transformers import AutoModelForSequenceClassification
 
@@ -20,7 +21,6 @@ from weitiao.model.load import check_folder, load_tokenizer
 from weitiao.model.trees import score_trees
 from weitiao.prepare import prepare
 from weitiao.run import Run
-from weitiao.storage import sha256
 
 LANGUAGES = pytest.mark.parametrize("lang", ["zh", "en"])
 KINDS = {
@@ -102,32 +102,12 @@ def test_at_the_first_step_dpo_knows_nothing(runs):
 
 @pytest.mark.parametrize("name", ["dpo-lora", "reward-lora"])
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(runs, name, tiny_model, data, tmp_path, monkeypatch):
-    import sys
-
-    class Cut(Exception):
-        pass
-
-    training = sys.modules["weitiao.training"]
-    real = training.train
-
-    def train(*arguments):
-        for step in real(*arguments):
-            yield step
-            if step.number == 6:
-                raise Cut
-
     config = settings(tiny_model, data, tmp_path, name)
-    with monkeypatch.context() as patch:
-        patch.setattr(training, "train", train)
-        with pytest.raises(Cut):
-            finetune(config)
+    cut_short(config, monkeypatch, 6)
     run = finetune(config)
     assert [entry["after"] for entry in run.record["resumed"]] == ["failed"]
-    files = [path / "model" / "adapter_model.safetensors" for path in (run.path, runs[name].path)]
-    assert sha256(files[0]) == sha256(files[1])
-    timed = {"seconds", "tokens_per_second", "memory_bytes"}
-    logs = [[{k: v for k, v in line.items() if k not in timed} for line in r.read_lines("metrics.jsonl")] for r in (run, runs[name])]
-    assert logs[0] == logs[1]
+    assert weights(run.path) == weights(runs[name].path)
+    assert log(run.path) == log(runs[name].path)
 
 
 @pytest.mark.parametrize("name", ["dpo-lora", "dpo-full", "reward-lora", "reward-head"])

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commands import command, refused
+from cut import cut_short, log, weights
 from tiny import write_model
 
 from weitiao.config import RunConfig
@@ -19,7 +20,6 @@ from weitiao.records import Example, Message
 from weitiao.rewards import Rewards, Written
 from weitiao.rollouts import asked_of
 from weitiao.run import Run
-from weitiao.storage import sha256
 from weitiao.summary import run_table
 from weitiao.workshop import Workshop
 
@@ -118,31 +118,12 @@ def test_answers_that_were_cut_off_teach_nothing_when_left_out(runs):
 @pytest.mark.parametrize("after", [4, 5])
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(runs, after, tiny_model, small_csv, tmp_path, monkeypatch):
     """A checkpoint stands between two sets of answers (step 4: asked for after step 3), and the next sets are drawn again the same."""
-
-    class Cut(Exception):
-        pass
-
-    training = sys.modules["weitiao.training"]
-    real = training.train
-
-    def train(*arguments):
-        for step in real(*arguments):
-            yield step
-            if step.number == after:
-                raise Cut
-
     config = settings(tiny_model, small_csv, tmp_path, "lora")
-    with monkeypatch.context() as patch:
-        patch.setattr(training, "train", train)
-        with pytest.raises(Cut):
-            finetune(config)
-    assert {p.name for p in (tmp_path / "lora" / "checkpoints").glob("step-*")} >= ({"step-4"} if after == 5 else set())
+    folder = cut_short(config, monkeypatch, after)
+    assert {p.name for p in (folder / "checkpoints").glob("step-*")} >= ({"step-4"} if after == 5 else set())
     run = finetune(config)
-    files = [path / "model" / "adapter_model.safetensors" for path in (run.path, runs["lora"].path)]
-    assert sha256(files[0]) == sha256(files[1])
-    timed = {"seconds", "tokens_per_second", "memory_bytes"}
-    logs = [[{k: v for k, v in line.items() if k not in timed} for line in r.read_lines("metrics.jsonl")] for r in (run, runs["lora"])]
-    assert logs[0] == logs[1]
+    assert weights(run.path) == weights(runs["lora"].path)
+    assert log(run.path) == log(runs["lora"].path)
     assert (run.path / "rollouts.jsonl").read_bytes() == (runs["lora"].path / "rollouts.jsonl").read_bytes()
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from cut import Cut, cut_short, log, weights
 from safetensors.torch import load_file
 
 from weitiao import language, storage
@@ -26,7 +27,6 @@ from weitiao.progress import Reporter
 from weitiao.resume import changed_settings, put_aside
 from weitiao.run import Run, config_to_train
 
-TIMED = {"seconds", "tokens_per_second", "memory_bytes"}
 training, saves = sys.modules["weitiao.training"], sys.modules["weitiao.saves"]
 
 
@@ -49,40 +49,6 @@ def config(tiny_model: Path, small_csv: Path, tmp_path: Path) -> RunConfig:
             "optim": {"learning_rate": 1e-2}, "evaluate": {"baselines": False},
         }
     )  # fmt: skip
-
-
-class _Cut(Exception):
-    """Stands for whatever ends a process."""
-
-
-def interrupt(monkeypatch: pytest.MonkeyPatch, after: int, error: BaseException) -> None:
-    """The next training ends with ``error`` after so many steps."""
-    real = training.train
-
-    def train(*arguments, **settings):
-        for step in real(*arguments, **settings):
-            yield step
-            if step.number == after:
-                raise error
-
-    monkeypatch.setattr(training, "train", train)
-
-
-def cut_short(config: RunConfig, monkeypatch: pytest.MonkeyPatch, after: int = 3) -> Path:
-    with monkeypatch.context() as patch:
-        interrupt(patch, after, _Cut("cut"))
-        with pytest.raises(_Cut):
-            finetune(config)
-    return Path(config.runs) / "r"
-
-
-def log(run: Path) -> list[dict]:
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    return [{key: value for key, value in line.items() if key not in TIMED} for line in lines]
-
-
-def weights(run: Path) -> str:
-    return storage.sha256(run / "model" / "adapter_model.safetensors")
 
 
 class _Heard(Reporter):
@@ -197,8 +163,8 @@ def test_patience_that_had_run_out_is_remembered(config, monkeypatch):
     whole = finetune(patient.model_copy(update={"name": "whole"}))
     assert whole.record["training"]["stopped_early"]
     with monkeypatch.context() as patch:
-        patch.setattr(sys.modules["weitiao.finetune"], "publish", lambda *_: (_ for _ in ()).throw(_Cut("cut")))
-        with pytest.raises(_Cut):
+        patch.setattr(sys.modules["weitiao.finetune"], "publish", lambda *_: (_ for _ in ()).throw(Cut("cut")))
+        with pytest.raises(Cut):
             finetune(patient)
     done = finetune(patient)
     assert done.record["training"] | {"seconds": 0, "tokens_per_second": 0, "peak_memory_bytes": 0, "checkpoints": 0} == whole.record[
@@ -570,8 +536,8 @@ def test_a_folder_that_is_not_its_manifest(tmp_path, spoil):
 def test_a_run_that_ended_before_its_report_gets_it(config, monkeypatch):
     whole = finetune(config.model_copy(update={"name": "whole"})).path
     with monkeypatch.context() as patch:
-        patch.setattr(sys.modules["weitiao.finetune"], "complete", lambda _: (_ for _ in ()).throw(_Cut("cut")))
-        with pytest.raises(_Cut):
+        patch.setattr(sys.modules["weitiao.finetune"], "complete", lambda _: (_ for _ in ()).throw(Cut("cut")))
+        with pytest.raises(Cut):
             finetune(config)
     run = Path(config.runs) / "r"
     (run / "checkpoints" / ".lock").write_bytes(b"")  # as a killed process leaves it

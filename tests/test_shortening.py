@@ -1,11 +1,9 @@
 """Rows that are too long keep instruction, options, header, answer and end token; chats lose their oldest exchanges, then document text."""
 
-import importlib.util
-from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import TEMPLATES, write_tokenizer
+from tiny import TEMPLATES, script, write_tokenizer
 from transformers import AutoTokenizer
 
 from weitiao.config_data import DataConfig, ModelConfig
@@ -14,17 +12,6 @@ from weitiao.data.render import ChatEncoder
 from weitiao.model.load import find_model, load_tokenizer
 from weitiao.records import Example, Message
 from weitiao.tasks.generation import EncodedChat, encode_chats
-
-ROOT = Path(__file__).parent.parent
-
-
-def load_bench() -> Any:
-    spec = importlib.util.spec_from_file_location("shortening", ROOT / "bench" / "shortening.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +22,7 @@ def builtin() -> ChatEncoder:
 @pytest.mark.parametrize("where", ["tail", "head", "middle"])
 def test_news_of_thousands_of_tokens_at_384(builtin: ChatEncoder, where: Any) -> None:
     """The shape of zh_cls_fudan-news; what must stay is looked for in the decoded text."""
-    bench = load_bench()
+    bench = script("bench/shortening.py")
     task, examples = bench.rows(builtin, 40, seed=1)
     prompts = task.encode_prompts(builtin, examples, 384, DataConfig(shorten=where))
     before, after = bench.TEMPLATE.split("{text}")
@@ -57,7 +44,7 @@ def test_news_of_thousands_of_tokens_at_384(builtin: ChatEncoder, where: Any) ->
 
 def test_the_table_of_the_peers_rules(builtin: ChatEncoder) -> None:
     """Where the document stands before the options and the answer, each of the rules loses what the table in the docs says."""
-    table = load_bench().measure(builtin, 10, 384, seed=1)
+    table = script("bench/shortening.py").measure(builtin, 10, 384, seed=1)
     assert table["weitiao"] == dict.fromkeys(("instruction", "options", "header", "answer", "end", "all"), 1.0)
     assert table["LLaMA-Factory"] == {"instruction": 1.0, "options": 0.0, "header": 0.0, "answer": 1.0, "end": 1.0, "all": 0.0}
     assert table["ms-swift (left)"]["instruction"] == 0.0

@@ -5,15 +5,18 @@ import json
 import random
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import nn
 from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
+from weitiao.config_methods import LoraMethod
 from weitiao.config_training import OptimConfig
 from weitiao.data.batch import Plan
 from weitiao.data.render import CHATML
+from weitiao.methods import apply_method
 from weitiao.records import Encoded
 
 torch.set_num_threads(1)  # tiny matrices lose by threads: 77 s instead of 10 s where the cores are busy
@@ -24,9 +27,11 @@ TEMPLATES["chatml"] = CHATML
 VOCABULARY = 600
 
 
-def _tools_tokenizer():
-    """The module that makes the built-in tokenizer; its pattern and its files' form are Qwen2's."""
-    spec = importlib.util.spec_from_file_location("builtin_tokenizer", ROOT / "tools" / "builtin_tokenizer.py")
+def script(path: str) -> Any:
+    """A program of the repository (``tools/…``, ``bench/…``) as a module."""
+    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -34,7 +39,7 @@ def _tools_tokenizer():
 
 def write_tokenizer(folder: Path, template: str | None) -> None:
     """A byte-level BPE of 600 entries in Qwen2's form, trained on the built-in texts, with a chat template (None: without one)."""
-    tools = _tools_tokenizer()
+    tools = script("tools/builtin_tokenizer.py")
     lines = (ROOT / "weitiao" / "builtin" / "topic.jsonl").read_text(encoding="utf-8").splitlines()[:300]
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
@@ -78,6 +83,16 @@ def write_model(folder: Path, tied: bool, template: str = "qwen2") -> Path:
 def load(folder: Path, dtype: torch.dtype = torch.float32) -> nn.Module:
     """The causal model of a folder, in evaluation mode."""
     return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True).eval()
+
+
+def with_adapters(model: nn.Module) -> nn.Module:
+    """The model under LoRA adapters that have learned something: their second halves are drawn, not zero."""
+    torch.manual_seed(0)
+    model = apply_method(model, LoraMethod()).eval()
+    for name, p in model.named_parameters():
+        if "lora_B" in name:
+            p.data.normal_(std=0.1)
+    return model
 
 
 def sft_rows(lengths: Sequence[int], seed: int = 0) -> list[Encoded]:

@@ -1,5 +1,9 @@
 """A growing file is read once, whole lines only; a file that was cut is read again."""
 
+import json
+
+import pytest
+
 from weitiao.monitor.tail import Tail
 
 
@@ -16,23 +20,16 @@ def test_only_new_and_complete_lines(tmp_path):
     assert tail.restarts == 0
 
 
-def test_a_file_that_was_cut_is_read_again(tmp_path):
-    path = tmp_path / "metrics.jsonl"
-    tail = Tail(path)
-    path.write_text('{"step": 1}\n{"step": 2}\n')
-    tail.read()
-    path.write_text('{"step": 1}\n')
-    assert tail.read() == [{"step": 1}]
-    assert tail.restarts == 1
-
-
-def test_a_file_that_was_cut_and_has_grown_past_its_old_end_is_read_again(tmp_path):
+@pytest.mark.parametrize("again", ['{"step": 1}\n', '{"step": 1}\n{"step": 2, "loss": 7.5}\n{"step": 3}\n'], ids=["shorter", "longer"])
+def test_a_file_that_was_cut_is_read_again(tmp_path, again):
+    """Also one that has grown past its old end since."""
     path = tmp_path / "metrics.jsonl"
     tail = Tail(path)
     path.write_text('{"step": 1}\n{"step": 2, "loss": 5.5}\n')
     tail.read()
-    path.write_text('{"step": 1}\n{"step": 2, "loss": 7.5}\n{"step": 3}\n')
-    assert [line["step"] for line in tail.read()] == [1, 2, 3]
+    path.write_text(again)
+    assert tail.read() == [json.loads(line) for line in again.splitlines()]
+    assert tail.restarts == 1
 
 
 def test_a_reading_is_bounded_and_the_next_goes_on(tmp_path):

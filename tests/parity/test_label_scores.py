@@ -3,15 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from tiny import load, within
+from tiny import load, with_adapters, within
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from weitiao.config_data import DataConfig
-from weitiao.config_methods import LoraMethod
 from weitiao.config_tasks import ClassificationTask
 from weitiao.data.render import ChatEncoder
 from weitiao.evaluate.predict import Predictor, answer_tree
-from weitiao.methods import apply_method
 from weitiao.records import Example
 from weitiao.tasks.classification import Classification
 
@@ -54,11 +52,7 @@ def test_scores_equal_a_forward_per_label(method, labels, own_candidates, batch_
     folder = tiny_untied if method == "untied" else tiny_model
     model, encoder = load(folder), _encoder(folder)
     if method == "lora":
-        torch.manual_seed(0)
-        model = apply_method(model, LoraMethod()).eval()
-        for name, p in model.named_parameters():
-            if "lora_B" in name:
-                p.data.normal_(std=0.1)
+        model = with_adapters(model)
     task = Classification(ClassificationTask(), _single_tokens(encoder, 5) if labels == "single" else labels)
     prompts = _prompts(encoder, task, own_candidates)
     done = []

@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import VOCABULARY, load, relative, sft_rows, within
+from tiny import VOCABULARY, load, relative, sft_rows, with_adapters, within
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, Qwen3Config
 
 from weitiao.config import LoraMethod
@@ -84,11 +84,7 @@ def _compare(model, rows, what):
 def test_shared_beginnings_have_the_loss_and_gradients_of_rows_alone(rows, method, tiny_model):
     model = load(tiny_model)
     if method == "lora":
-        torch.manual_seed(0)
-        model = apply_method(model, LoraMethod()).eval()
-        for name, p in model.named_parameters():
-            if "lora_B" in name:
-                p.data.normal_(std=0.1)
+        model = with_adapters(model)
     layout = _compare(model, BATCHES[rows], "shared")
     shapes = [(part.rows, part.width) for part in layout.parts]
     # INSTRUCTION's 30 tokens once; of a prompt all but its last token, whose hidden state predicts; a lone row's own beginning beside.
