@@ -107,12 +107,24 @@ def test_a_clock_that_jumps_back_changes_nothing(config, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_two_commands_at_once_make_one_run(config, tmp_path):
-    """The second says that another process is there, or (had the first ended) that the run is finished; the run is whole."""
+@pytest.mark.parametrize("exists", [False, True])
+def test_two_commands_at_once_make_one_run(config, tmp_path, monkeypatch, exists):
+    """The second says that another process is there, or (had the first ended) that the run is finished; the run is whole. The same where
+    both find an interrupted run to go on with."""
+    if exists:
+        with monkeypatch.context() as patch:
+            after_step(patch, 2, interrupted)
+            assert command("train", config, "-q").code == 130
     words = [sys.executable, "-m", "weitiao", "--lang", "en", "train", str(config), "-q"]
     both = [subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     said = [process.communicate()[1] for process in both]
     codes = sorted(process.returncode for process in both)
     assert codes == [0, 2], said
     assert any(text in "".join(said) for text in ("another process", "finished already", "exists already"))
-    assert Run.open(tmp_path / "runs" / "r").record["state"] == "finished"
+    record = Run.open(tmp_path / "runs" / "r").record
+    assert record["state"] == "finished"
+    assert len(record.get("resumed", [])) == exists
+
+
+def interrupted() -> None:
+    raise KeyboardInterrupt

@@ -128,6 +128,12 @@ def test_a_swap_that_fails_halfway_puts_the_former_folder_back(tmp_path: Path, m
     assert contents(tmp_path) == before
 
 
+def test_a_folder_that_was_removed_does_not_come_back_with_one_part_of_it(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), storage.published_folder(tmp_path / "run" / "model"):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_error_of_the_system_that_a_library_tells_in_words_is_one(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No space left") as caught, storage.published_folder(tmp_path / "model"):
         raise Exception("No space left on device (os error 28)")  # as tokenizers' save does

@@ -60,7 +60,7 @@ class Run:
             shutil.rmtree(draft, ignore_errors=True)
             remove_abandoned(parent, name)
             for folder in ("data", "evaluation", "checkpoints"):
-                storage.disk.make_folder(draft / folder)
+                storage.make_folders(draft / folder)
             run = cls(draft, {})
             write_text(draft / "config.yaml", config.with_absolute_paths().as_yaml())
             run.update(

@@ -51,8 +51,8 @@ class Disk:
         os.replace(source, target)
 
     def make_folder(self, path: Path) -> None:
-        """Make a folder that does not exist yet, and its parents."""
-        path.mkdir(parents=True)
+        """Make a folder that does not exist yet, in one that does."""
+        path.mkdir()
 
     def remove_file(self, path: Path) -> None:
         """Remove a file if it is there."""
@@ -150,10 +150,19 @@ def folder_sha256(folder: Path, files: list[str]) -> str:
     return digest.hexdigest()
 
 
+def make_folders(path: Path) -> None:
+    """Make a folder, and those above it that are absent. One that another process makes at the same moment is as good."""
+    for place in (*reversed(path.parents), path):
+        if not exists(place):
+            with suppress(FileExistsError):
+                disk.make_folder(place)
+
+
 @contextmanager
 def published_folder(target: Path, facts: Mapping[str, Any] | None = None) -> Iterator[Path]:
     """A temporary sibling to write into; when the block ends well it gets a manifest (sizes, SHA-256, and ``facts``), is synced and renamed
-    to ``target`` (which it replaces); else it is removed. So ``target`` is whole or absent."""
+    to ``target`` (which it replaces); else it is removed. So ``target`` is whole or absent. Raises OSError, also where the folder that it
+    is to stand in does not exist: one that was removed meanwhile does not come back with this alone in it."""
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     disk.make_folder(temporary)

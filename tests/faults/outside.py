@@ -1,5 +1,5 @@
 """Real faults from outside, of which the storage seam knows nothing: a file system of its own for each run, which is too small, out of
-inodes, filled meanwhile or suddenly read-only, and a limit on the size of a file.
+inodes, filled meanwhile, suddenly read-only or emptied, and a limit on the size of a file.
 
 The file systems lie in main memory (tmpfs) and in a mount namespace of a forked process: they end with it, however it ends. Where the
 system permits no such namespace the programme says so and does nothing.
@@ -11,6 +11,7 @@ import json
 import os
 import random
 import resource
+import shutil
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
@@ -26,7 +27,7 @@ _NEW_MOUNTS, _NEW_USER = 0x00020000, 0x10000000
 _READ_ONLY, _REMOUNT, _BIND, _RECURSIVE, _PRIVATE, _DETACH = 1, 32, 4096, 16384, 1 << 18, 2
 _PAGE = 4096
 _libc = ctypes.CDLL(None, use_errno=True)
-SAID = [os.strerror(code) for code in (errno.ENOSPC, errno.EFBIG, errno.EROFS)] + ["disk space"]
+SAID = [os.strerror(code) for code in (errno.ENOSPC, errno.EFBIG, errno.EROFS, errno.ENOENT)] + ["disk space"]
 """One of these must be in the message of a run that did not go through."""
 
 
@@ -133,7 +134,11 @@ def _fault(scene: Scene, kind: str, name: str, how: str, used: dict[str, list[in
         _mount(runs, runs, "none", _BIND)
         _mount("none", runs, "none", _REMOUNT | _BIND | _READ_ONLY)
 
-    deeds = {"filled": lambda: _fill(runs), "read-only": read_only}
+    def deleted() -> None:
+        for path in runs.iterdir():
+            shutil.rmtree(path)
+
+    deeds = {"filled": lambda: _fill(runs), "read-only": read_only, "deleted": deleted}
     disk = Happening(at, deeds[how]) if how in deeds else storage.Disk()
     what = f"{kind}: {how}, " + (f"call {at}" if how in deeds else str(tight))
 
@@ -179,7 +184,7 @@ def _finish(tally: Tally, scene: Scene, kind: str, name: str, what: str) -> None
     compare(tally, scene, kind, name, what, {"checkpoints", "best"} if finished else (), has_room)
 
 
-HOW = ("size", "filled", "read-only", "cache", "size", "inodes", "file size")
+HOW = ("size", "filled", "read-only", "cache", "deleted", "inodes", "file size")
 
 
 def outside(scene: Scene, faults: int, seed: int) -> Tally:

@@ -32,7 +32,7 @@ def test_each_call_to_the_disk_fails_once(scene: Scene) -> None:
 
 @pytest.mark.slow
 def test_faults_from_outside(scene: Scene) -> None:
-    """One of each: too small, filled meanwhile, read-only meanwhile, no room for the token cache, out of inodes, a limit on files."""
+    """One of each: too small, filled, read-only or emptied meanwhile, no room for the token cache, out of inodes, a limit on files."""
     tally = programmes.outside(scene, 7, seed=1)
     print(tally)
     if not tally.faults:
