@@ -69,7 +69,7 @@ def test_the_most_that_a_run_takes_is_known_before_it(
     )  # fmt: skip
     losses = iter(LOSSES)
     if validation_share:
-        monkeypatch.setattr("weitiao.training.validate", lambda *_: {"n": 9, "loss": next(losses)})
+        monkeypatch.setattr("weitiao.judging.validate_labels", lambda *_: {"n": 9, "loss": next(losses)})
     disk = Weighing(tmp_path / "r")
     monkeypatch.setattr(storage, "disk", disk)
     predicted = Workshop(config, Reporter(quiet=True)).disk_bytes()
