@@ -55,7 +55,8 @@ def check_run(config: RunConfig, reporter: Reporter | None = None) -> dict[str, 
         },
         "estimate": forecast.as_dict()
         | {
-            "methods": {kind: needed.peak for kind, needed in forecast.methods().items()},
+            "methods": {method.kind: forecast.memory(method).peak for method in forecast.methods},
+            "operations": {method.kind: forecast.operations(method)[0] for method in forecast.methods},
             "fits": forecast.fits,
             "suggestion": [] if forecast.fits else forecast.suggestion(),
             "text": forecast_text(forecast),

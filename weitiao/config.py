@@ -115,7 +115,7 @@ class RunConfig(Part):
         if self.train.best_by is not None and self.train.best_by not in judged_by:
             what, known = "grpo" if objective == "grpo" else task, ", ".join(judged_by)
             raise ValueError(t(f"{what} 的 train.best_by 只能是 {known}", f"for {what} train.best_by can only be {known}"))
-        if self.method.kind == "head" and (objective == "grpo" or not (self.task.has_head or objective == "reward")):
+        if self.method.kind == "head" and not self.takes_head:
             kind = str(task if objective == "sft" else objective)
             raise ValueError(t(f"{kind} 用 lora 或 full", f"{kind} takes lora or full"))
         if objective == "grpo" and (self.data.balance, self.train.class_weights) != ("none", "none"):
@@ -142,6 +142,11 @@ class RunConfig(Part):
             raise ValueError(
                 t(f"{kind} 任务用不到 evaluate 里的 {changed}", f"the {kind} task does not use these settings of evaluate: {changed}")
             )
+
+    @property
+    def takes_head(self) -> bool:
+        """Whether the last layer alone can learn this task by this objective."""
+        return self.objective.kind == "reward" or (self.task.has_head and self.objective.kind != "grpo")
 
     @property
     def learning_rate(self) -> float:

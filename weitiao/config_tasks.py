@@ -19,7 +19,7 @@ class Task(Part):
     columns: ClassVar[frozenset[str] | None] = None
     """The columns of its texts; None: its rows are chats."""
     has_head: ClassVar[bool] = False
-    """Whether it can be learned by the last layer alone."""
+    """Whether the last layer alone can learn it (a reward model's always can)."""
     writes: ClassVar[bool] = False
     """Whether the answers are written freely, and judged as such."""
 

@@ -43,12 +43,8 @@ class Forecast:
     answer_nodes: int
     process: int | None = None
 
-    @property
-    def num_labels(self) -> int | None:
-        """Labels of a `score` head; None: the model writes its answers."""
-        return self._labels(self.config.method)
-
     def _labels(self, method: Method) -> int | None:
+        """Labels of a `score` head; None: the model writes its answers."""
         if self.config.objective.kind == "reward":
             return 1
         task = self.data.task
@@ -82,16 +78,21 @@ class Forecast:
             return self.own.weights + self.own.optimiser > self.machine.total_bytes
         return CLEARLY * (self.own.peak - self.own.mapped) > self.machine.free_bytes
 
-    def methods(self) -> dict[str, Memory]:
-        """The memory with each method that the task takes, the configuration's own as it is set."""
+    @property
+    def methods(self) -> list[Method]:
+        """The methods that the task takes, the configuration's own as it is set."""
         others: list[Method] = [LoraMethod(), FullMethod()]
-        if self.config.task.kind in ("classification", "text"):
+        if self.config.takes_head:
             others.append(HeadMethod(untie=self.config.task.kind == "text"))
-        return {m.kind: self.memory(self.config.method if m.kind == self.config.method.kind else m) for m in others}
+        return [self.config.method if m.kind == self.config.method.kind else m for m in others]
+
+    def operations(self, method: Method) -> tuple[float, float]:
+        """Floating-point operations of the training with one method, and of one token that is judged."""
+        return operations(self.structure, method, self.needs, self._labels(method))
 
     def seconds(self) -> tuple[float, float, int]:
         """Low and high guess of the whole run, and how many earlier runs on this machine they rest on (0: on a table of rates)."""
-        training, judged = operations(self.structure, self.config.method, self.needs, self.num_labels)
+        training, judged = self.operations(self.config.method)
         total = training + judged * (self.needs.judged_before + self.needs.judged_later)
         if rates := former_rates(Path(self.config.runs), self.machine, self.config.method.kind):
             return START_SECONDS + 0.6 * total / median(rates), START_SECONDS + 1.6 * total / median(rates), len(rates)
@@ -222,7 +223,7 @@ def forecast_text(forecast: Forecast) -> list[str]:
     """The estimate for people."""
     machine, parts = forecast.machine, forecast.own
     kinds = "  ".join(
-        f"{'→ ' if kind == forecast.config.method.kind else ''}{kind} {human_bytes(m.peak)}" for kind, m in forecast.methods().items()
+        f"{'→ ' if m == forecast.config.method else ''}{m.kind} {human_bytes(forecast.memory(m).peak)}" for m in forecast.methods
     )
     number = "bfloat16" if machine.itemsize == 2 else "float32"
     free, total = human_bytes(machine.free_bytes), human_bytes(machine.total_bytes)
@@ -255,7 +256,7 @@ class Pace:
 
     def __init__(self, forecast: Forecast) -> None:
         needs = forecast.needs
-        training, judged = operations(forecast.structure, forecast.config.method, needs, forecast.num_labels)
+        training, judged = forecast.operations(forecast.config.method)
         self._tokens = needs.epochs * needs.all_tokens
         self._judging_tokens = judged * needs.judged_later * self._tokens / training
         """Judging after this, in tokens trained that take as long."""

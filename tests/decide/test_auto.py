@@ -23,8 +23,8 @@ ROWS = {"train": 240, "validation": 30, "test": 30}
 class World:
     """Answers for processes; each training takes so many seconds of a clock that only it moves."""
 
-    def __init__(self, seconds: float, patch: pytest.MonkeyPatch) -> None:
-        self.now, self.seconds, self.made, self.judged = 0.0, seconds, [], []
+    def __init__(self, seconds: float, patch: pytest.MonkeyPatch, free: int = 4000, lead: float = 0.2) -> None:
+        self.now, self.seconds, self.free, self.lead, self.made, self.judged = 0.0, seconds, free, lead, [], []
         self.at_training: Callable[[int], None] = lambda _number: None
         patch.setattr(time, "monotonic", lambda: self.now)
         patch.setattr(members, "train", self.train)
@@ -39,11 +39,11 @@ class World:
             if watch is not None and watch():
                 return Outcome(130, {})
         config = one.config
-        value = 0.9 - 0.1 * abs(math.log10(config.learning_rate / 1e-3)) - (0.2 if config.method.kind == "lora" else 0)
+        value = 0.9 - 0.1 * abs(math.log10(config.learning_rate / 1e-3)) - (self.lead if config.method.kind == "lora" else 0)
         one.path.mkdir(parents=True)
         (one.path / "config.yaml").write_text(config.as_yaml())
         training = {"best_metric": {"name": "macro_f1", "value": value}, "tokens": 3200, "best_step": 1, "seconds": self.seconds / 2,
-                    "peak_memory_bytes": 1}  # fmt: skip
+                    "flops": 3200.0, "peak_memory_bytes": 1}  # fmt: skip
         record = {"state": "finished", "training": training, "name": config.name, "seed": 0, "trainable": {"parameters": 1},
                   "seconds": {"train": self.seconds / 2}}  # fmt: skip
         (one.path / "run.json").write_text(json.dumps(record))
@@ -54,7 +54,8 @@ class World:
         if words[0] == "check":
             lengths = {"train": {"n": 240, "p99": 40.0, "max": 500}}
             labels = {"train": {"甲": 220, "乙": 20}}
-            return {"stops": [], "lengths": lengths, "labels": labels, "findings": [], "rows": ROWS, "model": {"parameters": 1000}}
+            estimate = {"methods": {"lora": 1000, "full": 3000}, "operations": {"lora": 12800.0, "full": 19200.0}, "free_bytes": self.free}
+            return {"stops": [], "lengths": lengths, "labels": labels, "findings": [], "rows": ROWS, "estimate": estimate}
         if words[0] == "evaluate":
             self.judged.append(words[1])
             folder = Path(words[1]) / "evaluation"
@@ -88,6 +89,10 @@ def test_the_whole_way_inside_its_budget(tmp_path: Path, monkeypatch: pytest.Mon
     assert "train.class_weights: balanced" in settings
     assert "method.kind: full" in settings
     best = load_config(tmp_path / "auto" / "best.yaml")
+    assert (
+        f"optim.learning_rate: {best.learning_rate}, train.epochs: {best.train.epochs}, train.batch_rows: {best.train.batch_rows}"
+        in settings
+    )
     assert (best.method.kind, best.data.max_tokens, best.train.class_weights) == ("full", 64, "balanced")
     assert best.evaluate.after
     assert best.data.limit is None
@@ -99,10 +104,52 @@ def test_the_whole_way_inside_its_budget(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_long_training_is_cut_to_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 400 s, 358 are left after the check, the baselines and the 40 s of measuring, 329 of them for training (1.2 · 20 s to begin the
+    judging, and 5). A quarter less 20 s to begin is 62.25 s. All 23 steps are 12800 operations at 160 a second, 80 s: 17 steps fit."""
     world = World(40.0, monkeypatch)
-    result = auto(work(tmp_path, 300.0))
-    assert world.now <= 330
+    result = auto(work(tmp_path, 400.0))
+    assert world.now <= 440
     assert result["state"] == "finished"
+    assert "train.max_steps: 17" in [one["setting"] for one in result["choices"]]
+
+
+def test_where_beginning_takes_longer_than_learning_one_run_gets_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 150 s, 79 are for training: a quarter is less than twice the 20 s to begin. 80 % less those are 43.2 s of 80: 12 of 23 steps."""
+    world = World(40.0, monkeypatch)
+    result = auto(work(tmp_path, 150.0))
+    assert world.now <= 165
+    assert "train.max_steps: 12" in [one["setting"] for one in result["choices"]]
+
+
+def test_where_processes_begin_more_slowly_more_is_kept_for_the_test_score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world, state = World(20.0, monkeypatch), work(tmp_path, 600.0)
+
+    def wait(number: int) -> None:
+        world.now += 25.0 if number > 1 else 0.0
+
+    world.at_training = wait
+    auto(state)
+    assert state.speed.start == 35.0  # the 10 s of the measuring, and 25
+
+
+@pytest.mark.parametrize(("free", "tried"), [(3300, "lora"), (3400, "lora, full")])
+def test_full_tuning_is_tried_where_its_estimate_fits(free: int, tried: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The estimate's 3000 bytes with the tenth of room that every suggestion leaves: 3334 must be free."""
+    World(20.0, monkeypatch, free=free)
+    result = auto(work(tmp_path, 600.0))
+    assert [one["what"]["en"] for one in result["choices"] if "methods" in one["what"]["en"]] == [f"methods to try: {tried}"]
+    assert "full tuning is estimated at 3 kB" in next(one["why"]["en"] for one in result["choices"] if "methods" in one["what"]["en"])
+
+
+def test_where_methods_tie_the_files_name_the_one_that_was_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Full tuning leads by 0.05, less than the standard error of 30 rows: LoRA it is, in best.yaml too, though no trial follows."""
+    world = World(20.0, monkeypatch, lead=0.05)
+    monkeypatch.setattr(automatic, "tune_on", lambda *_: None)
+    result = auto(work(tmp_path, 600.0))
+    assert [one.config.method.kind for one in world.made][1:] == ["lora", "full"]
+    assert "method.kind: lora" in [one["setting"] for one in result["choices"]]
+    assert load_config(tmp_path / "auto" / "best.yaml").method.kind == "lora"
+    assert "/lora/" in result["best"]["run"]
 
 
 def test_a_budget_too_small_for_a_training_still_leaves_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

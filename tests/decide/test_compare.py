@@ -107,8 +107,19 @@ def test_a_method_keeps_its_own_settings_and_the_others_take_their_defaults() ->
     assert [one.optim.learning_rate for one in found] == [None, 1e-2, 1e-2, None]
     assert [one.method.alpha for one in found[1:3]] == [6.0, 12.0]
     assert title_of(found[1])["en"] == "LoRA, rank 3"
-    chats = load_config(None, ["task=generation", "method=lora", "data.train=x"])
-    assert [one.method.kind for one in ladder(chats, ("head", "lora"), ())] == ["lora"]
+
+
+@pytest.mark.parametrize(
+    ("task", "objective", "kinds"),
+    [
+        ("classification", "sft", ["head", "lora"]), ("classification", "grpo", ["lora"]), ("text", "pretrain", ["head", "lora"]),
+        ("generation", "sft", ["lora"]), ("qa", "sft", ["lora"]),
+        ("preference", "dpo", ["lora"]), ("preference", "reward", ["head", "lora"]),
+    ],
+)  # fmt: skip
+def test_only_methods_that_fit_are_compared(task: str, objective: str, kinds: list[str]) -> None:
+    config = load_config(None, [f"task={task}", f"objective={objective}", "method=lora", "data.train=x"])
+    assert [one.method.kind for one in ladder(config, ("head", "lora"), ())] == kinds
 
 
 def test_what_cannot_be_understood_is_the_users_mistake(config: Path) -> None:

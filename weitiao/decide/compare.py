@@ -41,8 +41,8 @@ def ladder(config: RunConfig, methods: Sequence[str], ranks: Sequence[int]) -> l
     defaults. LoRA comes in each of ``ranks`` (none: the configuration's own, or 8), its alpha in the same proportion."""
     found = []
     for kind in methods:
-        if kind == "head" and config.task.kind == "generation":
-            continue  # which has no head
+        if kind == "head" and not config.takes_head:
+            continue
         own = config.method.kind == kind
         tree = config.model_dump(mode="json")
         tree["method"] = config.method.model_dump(mode="json") if own else {"kind": kind}
