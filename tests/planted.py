@@ -273,6 +273,27 @@ def low_diversity(rows: Rows, n: int) -> Plant:
     return rows.input(), size * 4
 
 
+SEA = "海豚 珊瑚 潮汐 海藻 礁石 鲸鱼 浮游 洋流 海星 贝壳 水母 海龟 灯塔 渔网 帆船 港湾 沙滩 海鸥 盐度 深海".split()  # noqa: SIM905
+
+
+def about_the_sea(draw: random.Random) -> str:
+    return "，".join("".join(draw.choices(SEA, k=3)) for _ in range(6))
+
+
+def dominant_topic(rows: Rows, n: int) -> Plant:
+    size = max(n, 200)
+    rows.texts["train"] = [(about_the_sea(rows.draw), LABELS[i % 3]) for i in range(size)] + rows.texts["train"][: size // 5]
+    return rows.input(), size
+
+
+def untrained_topics(rows: Rows, n: int) -> Plant:
+    for _ in range(200 - min(200, len(rows.texts["train"]))):
+        rows.add("train", rows.fresh())
+    for i in range(max(n, 20)):
+        rows.add("test", about_the_sea(rows.draw), LABELS[i % 3])
+    return rows.input(), max(n, 20)
+
+
 # ---------------------------------------------------------------------------------------------------------- personal
 
 
@@ -341,13 +362,15 @@ PLANTS: dict[str, Callable[[Rows, int], Plant]] = {
     "boilerplate": boilerplate,
     "languages": texts_with(foreign),
     "low_diversity": low_diversity,
+    "dominant_topic": dominant_topic,
+    "untrained_topics": untrained_topics,
     "secret_key": told(access_key),
     "personal_id": told(identity_number),
     "personal_card": told(card_number),
     "personal_phone": told(phone_number),
     "personal_email": told(email_address),
 }
-MONOTONE = {"imbalance", "low_diversity", "boilerplate"}
+MONOTONE = {"imbalance", "low_diversity", "boilerplate", "dominant_topic", "untrained_topics"}
 """Properties of the whole data: the number says in how many rows."""
 
 

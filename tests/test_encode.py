@@ -13,7 +13,7 @@ import pytest
 from weitiao import encode as encoding
 from weitiao import storage
 from weitiao.config import RunConfig, build_config
-from weitiao.data.cache import FOLDER, LIMIT, TokenCache, entry_key
+from weitiao.data.cache import FOLDER, LIMIT, Cache, entry_key
 from weitiao.data.packed import EncodedRows, Packed, PackedRow, row_lengths, shortened
 from weitiao.data.render import ChatEncoder
 from weitiao.errors import UsageError
@@ -208,20 +208,25 @@ def rows(number: int) -> Packed:
     return Packed.of(PackedRow("", (i, i + 1), (False, True), 2, 2) for i in range(number))
 
 
+def put(store: Cache, name: str, number: int) -> None:
+    packed = rows(number)
+    store.save(name, packed.num_bytes, packed.write, Reporter(quiet=True))
+
+
 def test_the_oldest_goes_when_there_is_no_room(tmp_path: Path) -> None:
     quiet = Reporter(quiet=True)
-    probe = TokenCache(tmp_path / "probe", 10**9)
-    probe.save("a", rows(100), quiet)
+    probe = Cache(tmp_path / "probe", 10**9)
+    put(probe, "a", 100)
     one = sum(file.stat().st_size for file in (tmp_path / "probe" / "a").iterdir())
-    store = TokenCache(tmp_path / "s", 2 * one + one // 2)
+    store = Cache(tmp_path / "s", 2 * one + one // 2)
     for number, name in enumerate("abc"):
-        store.save(name, rows(100), quiet)
+        put(store, name, 100)
         os.utime(tmp_path / "s" / name / storage.MANIFEST, (number, number))
     assert {path.name for path in (tmp_path / "s").iterdir()} == {"b", "c"}
-    assert store.load("b", quiet) is not None  # used now, so newer than c
-    store.save("d", rows(100), quiet)
+    assert store.load("b", Packed.read, quiet) is not None  # used now, so newer than c
+    put(store, "d", 100)
     assert {path.name for path in (tmp_path / "s").iterdir()} == {"b", "d"}
-    store.save("e", rows(1000), quiet)  # larger than all the room there is
+    put(store, "e", 1000)  # larger than all the room there is
     assert {path.name for path in (tmp_path / "s").iterdir()} == {"b", "d"}
 
 
@@ -230,25 +235,25 @@ def test_what_died_processes_left_goes_after_a_day(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         now = (tmp_path / name).stat().st_mtime
         os.utime(tmp_path / name, (now - age, now - age))
-    TokenCache(tmp_path, 10**9).save("a", rows(3), Reporter(quiet=True))
+    put(Cache(tmp_path, 10**9), "a", 3)
     assert {path.name for path in tmp_path.iterdir()} == {".new.2.tmp", "a"}
 
 
 def test_where_the_cache_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(FOLDER)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert TokenCache.of_this_machine().folder == tmp_path / "weitiao" / "tokens"
-    assert TokenCache.of_this_machine().limit_bytes == 10_000_000_000
+    assert Cache.of_this_machine("tokens").folder == tmp_path / "weitiao" / "tokens"
+    assert Cache.of_this_machine("tokens").limit_bytes == 10_000_000_000
     monkeypatch.setenv(FOLDER, str(tmp_path / "elsewhere"))
     monkeypatch.setenv(LIMIT, "0.5")
-    assert TokenCache.of_this_machine().folder == tmp_path / "elsewhere" / "tokens"
-    assert TokenCache.of_this_machine().limit_bytes == 500_000_000
+    assert Cache.of_this_machine("tokens").folder == tmp_path / "elsewhere" / "tokens"
+    assert Cache.of_this_machine("tokens").limit_bytes == 500_000_000
     monkeypatch.setenv(FOLDER, "off")
-    assert TokenCache.of_this_machine().folder is None
+    assert Cache.of_this_machine("tokens").folder is None
     for wrong in ("much", "-1", "nan", "inf"):
         monkeypatch.setenv(LIMIT, wrong)
         with pytest.raises(UsageError, match=LIMIT):
-            TokenCache.of_this_machine()
+            Cache.of_this_machine("tokens")
 
 
 def test_small_data_are_not_kept(tmp_path: Path, store: Path, encoder: ChatEncoder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,7 +35,7 @@ def check_run(config: RunConfig, reporter: Reporter | None = None) -> dict[str, 
     config = with_budget(config, structure, folder.config, machine)
     prepared = prepare(config, encoder, folder.config, reporter)
     Marker.of(config).try_own([passage.example for passage in prepared.passages.get("test", [])[:2]])
-    found = audit(prepared, encoder)
+    found = audit(prepared, encoder, reporter)
     forecast = Forecast(config, prepared, structure, machine, answer_nodes(prepared, encoder))
     dataset, ledger = prepared.dataset, prepared.dataset.ledger.as_dict()
     example = prepared.first_example
@@ -61,6 +61,7 @@ def check_run(config: RunConfig, reporter: Reporter | None = None) -> dict[str, 
             "suggestion": [] if forecast.fits else forecast.suggestion(),
             "text": forecast_text(forecast),
         },
+        "topics": found["topics"],
         "findings": found["findings"],
         "stops": [finding["check"] for finding in stopping(found["findings"], config.check.fail_on)],
     }
@@ -92,12 +93,22 @@ def check_text(result: dict[str, Any]) -> str:
         if n["n"]:
             numbers = f"p50 {n['p50']:.0f}  p90 {n['p90']:.0f}  p99 {n['p99']:.0f}  max {n['max']}"
             lines.append(t(f"{split} 的长度（词元）：{numbers}", f"lengths in {split} (tokens): {numbers}"))
+    lines += _topics(result["topics"])
     lines += result["estimate"]["text"]
     example = result["example"]
     name = example["id"]
     lines.append(t(f"一个训练样本（{name}），训练的部分在【】里：", f"a training row ({name}), the trained part in bold brackets:"))
     lines += [f"  {part}" for part in _shown(example["marked"]).split("\n")]
     return "\n".join([*lines, *_findings(result)])
+
+
+def _topics(found: dict[str, Any]) -> list[str]:
+    """A line of the largest topics, each with its share of the training texts."""
+    if not found["topics"]:
+        return []
+    n, comma = found["n"]["train"], t("、", ", ")
+    shown = [f"{100 * topic['train']:.0f}% {comma.join(topic['words'][:3])}" for topic in found["topics"][:5]]
+    return [t(f"训练文本的话题（看了 {n} 段）：", f"topics of the training texts ({n} looked at): ") + t("；", "; ").join(shown)]
 
 
 def _findings(result: dict[str, Any]) -> list[str]:

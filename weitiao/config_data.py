@@ -55,8 +55,8 @@ class ColumnsConfig(Part):
 
 
 ShapeName = Literal[
-    "preference_turns", "preference", "preference_messages", "messages", "sharegpt", "prompt_completion", "alpaca", "query_response",
-    "question_answers",
+    "preference_turns", "preference", "preference_messages", "preference_last", "messages", "sharegpt", "prompt_completion", "alpaca",
+    "query_response", "question_answers",
 ]  # fmt: skip
 
 

@@ -1,14 +1,10 @@
 """A split's examples → token ids, taken from the cache where they were made before."""
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cache
-from importlib import metadata
-from pathlib import Path
 
 from weitiao.config import RunConfig
 from weitiao.config_tasks import GenerationTask, QaTask
-from weitiao.data.cache import TokenCache, entry_key
+from weitiao.data.cache import SMALLEST_BYTES, Cache, code_hash, entry_key
 from weitiao.data.packed import Packed, PackedRow
 from weitiao.data.render import ChatEncoder
 from weitiao.data.rows import Examples
@@ -19,8 +15,6 @@ from weitiao.tasks.classification import Classification
 from weitiao.tasks.generation import pack_chats
 from weitiao.tasks.text import pack_documents
 
-SMALLEST_BYTES = 2_000_000
-"""Texts of less are encoded again as fast as an entry would be read."""
 _SOURCES = ("data", "tasks", "records.py", "encode.py")
 """The code that decides ids."""
 
@@ -29,7 +23,7 @@ def encode(
     config: RunConfig, encoder: ChatEncoder, task: Classification | None, examples: Sequence[Example], most_tokens: int, reporter: Reporter
 ) -> Packed:
     """The ids of the examples, or why they have none, in their order. ``task``: the labels of a classification."""
-    store = TokenCache.of_this_machine()
+    store = Cache.of_this_machine("tokens")
     if not examples:
         return Packed.of(())
     if not isinstance(examples, Examples) or examples.num_bytes < SMALLEST_BYTES or store.folder is None:
@@ -39,11 +33,11 @@ def encode(
         "most_tokens": most_tokens, "language": current(),
     }  # fmt: skip
     key = entry_key({"rows": examples.digest, "encoder": encoder.decides, "code": _code(), **settings})
-    packed = store.load(key, reporter)
+    packed = store.load(key, Packed.read, reporter)
     if packed is None:
         with reporter.bar(t("编码", "tokenising"), len(examples)) as bar:
             packed = Packed.of(_counted(_rows(config, encoder, task, examples, most_tokens), bar.advance))
-        store.save(key, packed, reporter)
+        store.save(key, packed.num_bytes, packed.write, reporter)
     return packed
 
 
@@ -64,15 +58,6 @@ def _rows(
     return pack_documents(encoder, examples)
 
 
-@cache
 def _code() -> str:
-    """A hash of the code that decides ids and of the versions of the libraries that it calls: another version never reads an entry of
-    this one."""
-    found = hashlib.sha256()
-    for package in ("tokenizers", "transformers", "jinja2"):
-        found.update(f"{package} {metadata.version(package)}\n".encode())
-    root = Path(__file__).parent
-    for source in _SOURCES:
-        for path in sorted((root / source).glob("*.py")) if (root / source).is_dir() else [root / source]:
-            found.update(path.read_bytes())
-    return found.hexdigest()
+    """A hash of the code that decides ids."""
+    return code_hash(_SOURCES, ("tokenizers", "transformers", "jinja2"))

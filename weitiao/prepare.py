@@ -1,27 +1,34 @@
 """What a run needs before it touches a weight: examples, their token ids, the accounts and the audit."""
 
+import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from weitiao.audit.checks import run_checks
 from weitiao.audit.findings import AuditInput
+from weitiao.audit.topics import describe_topics
 from weitiao.config import RunConfig
 from weitiao.config_tasks import GenerationTask, PreferenceTask, QaTask, TextTask
 from weitiao.data.balance import balanced_weights, oversampled
+from weitiao.data.cache import Cache, code_hash, entry_key
 from weitiao.data.examples import Dataset, describe_lengths, label_counts, load_dataset
+from weitiao.data.ledger import Ledger
 from weitiao.data.packed import Packed, row_lengths, shortened
 from weitiao.data.render import ChatEncoder
-from weitiao.data.rows import example_name, example_place
+from weitiao.data.rows import Names, example_place, files_of
 from weitiao.encode import encode
 from weitiao.errors import DataError
 from weitiao.language import t
 from weitiao.progress import Reporter
 from weitiao.records import SPLITS, Encoded, Example, Passage, SplitName, Tree
+from weitiao.storage import write_json
 from weitiao.tasks.classification import Classification, Prompt
 from weitiao.tasks.generation import Passages, encode_chats, passage_lengths
 from weitiao.tasks.preference import encode_pairs, longer_answers
@@ -41,6 +48,8 @@ class Prepared:
     """How many more times than once the rows of a label are trained on (``data.balance``)."""
     trees: dict[SplitName, list[Tree]] = field(default_factory=dict)
     """The pairs of a preference task; their better answers are the ``passages``."""
+    key: str = ""
+    """Names all of this, if the audit of it may be kept in the cache."""
 
     @property
     def task(self) -> Classification | None:
@@ -69,8 +78,9 @@ def longest_row(config: RunConfig, model_config: dict[str, Any]) -> int:
 
 def prepare(config: RunConfig, encoder: ChatEncoder, model_config: dict[str, Any], reporter: Reporter | None = None) -> Prepared:
     """Read the data and turn them into token ids; every row lands in the ledger. Raises DataError."""
-    dataset = load_dataset(config)
-    prepared = encode_dataset(config, encoder, dataset, longest_row(config, model_config), reporter)
+    dataset = load_dataset(config, reporter)
+    most = longest_row(config, model_config)
+    prepared = encode_dataset(config, encoder, dataset, most, reporter)
     if not any(row.num_targets for row in prepared.rows):
         raise DataError(
             config.data.train,
@@ -78,7 +88,10 @@ def prepare(config: RunConfig, encoder: ChatEncoder, model_config: dict[str, Any
             t("检查 data.max_tokens 和数据", "check data.max_tokens and the data"),
         )
     dataset.ledger.check()
-    return prepared
+    if not dataset.key:
+        return prepared
+    settings = {"most_tokens": most, "method": config.method.kind, "weights": config.train.class_weights}
+    return replace(prepared, key=entry_key({"data": dataset.key, "encoder": encoder.decides, "code": _code(), **settings}))
 
 
 def encode_dataset(config: RunConfig, encoder: ChatEncoder, dataset: Dataset, most: int, reporter: Reporter | None = None) -> Prepared:
@@ -92,14 +105,12 @@ def encode_dataset(config: RunConfig, encoder: ChatEncoder, dataset: Dataset, mo
     most = config.task.block_tokens if isinstance(config.task, TextTask) else most
     packed = {split: _encoded(config, encoder, dataset, split, most, reporter) for split in SPLITS}
 
-    def names(split: SplitName) -> list[str]:
-        return [example_name(dataset.splits[split], place) for place in range(len(dataset.splits[split]))]
-
     if isinstance(config.task, TextTask):
-        blocks = blocks_of(encoder, names("train"), packed["train"], most)
+        train = dataset.splits["train"]
+        blocks = blocks_of(encoder, Names(train, range(len(train))), packed["train"], most)
         return Prepared(dataset, blocks, {}, {s: passages_of(encoder, dataset.splits[s], packed[s], most) for s in SPLITS[1:]}, most, {})
     if dataset.task is None:
-        chats = {split: Passages(dataset.splits[split], names(split), packed[split]) for split in SPLITS}
+        chats = {split: Passages(dataset.splits[split], packed[split]) for split in SPLITS}
         return Prepared(dataset, chats["train"].rows, {}, {**chats}, most, {})
     prompts = {s: [p for p in dataset.task.prompts(dataset.splits[s], packed[s]) if p is not None] for s in SPLITS}
     own, scored = prompts["train"], config.method.kind == "head"  # label numbers for a `score` head, answers for a language model
@@ -127,18 +138,25 @@ def _encoded(
     packed = encode(config, encoder, dataset.task, examples, most_tokens, reporter or Reporter(quiet=True))
     if split == "train" and isinstance(config.task, QaTask):
         packed = replace(packed, reasons={**packed.reasons, **_cut_answers(examples, packed)})
-    ledger, lengths, befores = dataset.ledger, packed.lengths.tolist(), packed.befores.tolist()
-    for place, (length, before) in enumerate(zip(lengths, befores, strict=True)):
-        file, line = example_place(examples, place)
-        if place in packed.reasons:
-            ledger.reject(split, file, line, packed.reasons[place])
-            continue
-        ledger.use(split, file)
-        if before > length:
-            ledger.shorten(split, file, line, before, length)
+    _book(dataset.ledger, split, examples, packed)
     if examples and len(packed.reasons) == len(packed):
         raise _nothing_fits(dataset, split, most_tokens)
     return packed
+
+
+def _book(ledger: Ledger, split: SplitName, examples: Sequence[Example], packed: Packed) -> None:
+    """Every row: used or rejected, and which of the used ones were shortened."""
+    used = Counter(files_of(examples))
+    used.subtract(example_place(examples, place)[0] for place in packed.reasons)
+    for file, rows in used.items():
+        ledger.use(split, file, rows)
+    for place, reason in packed.reasons.items():
+        ledger.reject(split, *example_place(examples, place), reason)
+    lengths, befores = packed.lengths, packed.befores
+    for place in np.flatnonzero(befores > lengths).tolist():
+        if place not in packed.reasons:
+            file, line = example_place(examples, place)
+            ledger.shorten(split, file, line, int(befores[place]), int(lengths[place]))
 
 
 def _cut_answers(examples: Sequence[Example], packed: Packed) -> dict[int, str]:
@@ -193,8 +211,20 @@ def _nothing_fits(dataset: Dataset, split: SplitName, most_tokens: int) -> DataE
     )
 
 
-def audit(prepared: Prepared, encoder: ChatEncoder) -> dict[str, Any]:
-    """``data/audit.json``: lengths, labels, one training row decoded with its trained part, and the findings of every check."""
+def audit(prepared: Prepared, encoder: ChatEncoder, reporter: Reporter | None = None) -> dict[str, Any]:
+    """``data/audit.json``: lengths, labels, one training row decoded with its trained part, and the findings of every check; taken from the
+    cache where the same data were looked at before."""
+    store, reporter = Cache.of_this_machine("audits"), reporter or Reporter(quiet=True)
+    found = store.load(prepared.key, _read_audit, reporter) if prepared.key else None
+    if found is None:
+        found = _look(prepared, encoder)
+        if prepared.key:
+            store.save(prepared.key, 0, partial(_write_audit, found), reporter)
+    return {"max_tokens": prepared.max_tokens, "repeated": prepared.repeated, "example": describe_row(prepared, encoder), **found}
+
+
+def _look(prepared: Prepared, encoder: ChatEncoder) -> dict[str, Any]:
+    """What an audit finds: lengths, labels, topics, findings."""
     lengths = {"train": describe_lengths(row_lengths(prepared.rows))}
     for split in SPLITS[1:]:
         if prepared.shown(split):
@@ -204,14 +234,22 @@ def audit(prepared: Prepared, encoder: ChatEncoder) -> dict[str, Any]:
     dataset = prepared.dataset
     names = dataset.task.labels if dataset.task else ()
     seen = AuditInput(dataset.splits, names, prepared.rows, dataset.ledger.as_dict(), encoder.control_tokens)
-    return {
-        "max_tokens": prepared.max_tokens,
-        "lengths": lengths,
-        "labels": labels,
-        "repeated": prepared.repeated,
-        "example": describe_row(prepared, encoder),
-        "findings": run_checks(seen),
-    }
+    return {"lengths": lengths, "labels": labels, "topics": describe_topics(seen), "findings": run_checks(seen)}
+
+
+def _write_audit(found: dict[str, Any], folder: Path) -> None:
+    write_json(folder / "audit.json", found)
+
+
+def _read_audit(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "audit.json").read_text(encoding="utf-8"))
+    return found
+
+
+def _code() -> str:
+    """A hash of the code that decides ids and findings."""
+    sources = ("audit", "data", "tasks", "records.py", "encode.py", "prepare.py")
+    return code_hash(sources, ("tokenizers", "transformers", "numpy", "rapidfuzz", "scikit-learn"))
 
 
 def describe_row(prepared: Prepared, encoder: ChatEncoder) -> dict[str, Any]:

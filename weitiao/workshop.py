@@ -91,7 +91,7 @@ class Workshop:
         self._require_validation_rows()
         self.marker = Marker.of(self.config)
         self.marker.try_own([passage.example for passage in self.data.passages.get("test", [])[:2]])
-        self.audit = audit(self.data, self.encoder)
+        self.audit = audit(self.data, self.encoder, self.reporter)
         stop_on(self.audit["findings"], self.config.check.fail_on)
         if self.has_score_head and self.data.task:
             shape = self._shape(len(self.data.task.labels))

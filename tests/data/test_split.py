@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weitiao.data.split import _dropped, normalised, split_rows
+from weitiao.data.split import _dropped, _joins, _mapped, _normalised, _table, normalised, split_rows
 from weitiao.errors import DataError
 from weitiao.records import SplitName
 
@@ -150,3 +150,28 @@ def test_normalised_is_unicode_s_own_folding_without_what_is_dropped(text: str) 
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     kept = [one for one in folded if (category := unicodedata.category(one))[0] not in "PZ" and category not in ("Cc", "Cf")]
     assert normalised(text) == ("".join(kept) or "".join(folded.split()))
+
+
+def test_nothing_composes_with_what_stands_before_it_but_what_the_table_leaves_out() -> None:
+    pairs = (unicodedata.decomposition(chr(code)).split() for code in range(sys.maxunicode + 1))
+    assert all(_joins(chr(int(pair[1], 16))) for pair in pairs if len(pair) == 2 and not pair[0].startswith("<"))
+
+
+def test_long_texts_by_the_table_are_those_by_the_rule() -> None:
+    table, draw = _table(), random.Random(0)
+    known = [code for code in range(len(table)) if table[code] <= sys.maxunicode]
+    odd = [code for code in known if not (0x3400 <= code < 0xA000 or 0xAC00 <= code < 0xD7A4 or code >= 0x20000)]
+    assert len(known) > 100_000
+    texts = ["".join(map(chr, odd[start : start + 80])) for start in range(0, len(odd), 80)]
+    texts += ["".join(chr(draw.choice(odd if draw.random() < 0.5 else known)) for _ in range(80)) for _ in range(500)]
+    assert [_mapped(text) for text in texts] == ["" if not _dropped().sub("", text) else _normalised(text) for text in texts]
+
+
+@pytest.mark.parametrize("joined", ["e\u0301", "か\u3099", "\u1100\u1161", "ｶﾞ", "㎏", "\U0001f468\u200d\U0001f469", "\U000e0001"])
+def test_what_is_not_in_the_table_goes_by_the_rule(joined: str) -> None:
+    text = "字" * 80 + joined
+    assert normalised(text) == _normalised(text)
+
+
+def test_a_long_text_of_punctuation_keeps_it() -> None:
+    assert normalised("！" * 80) == "!" * 80

@@ -37,7 +37,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("data.ledger", "data.folder", "data.json_schema", "model.heads", "model.logprobs", "model.load"),
     ("model.structure",),
     ("data.starter", "data.sources", "hub", "model.states"),
-    ("model.checkpoint", "model.frozen", "model.trees", "model.plain_tokenizer", "methods", "tasks", "audit"),
+    ("data.kept", "model.checkpoint", "model.frozen", "model.trees", "model.plain_tokenizer", "methods", "tasks", "audit"),
     ("model.result", "data.examples", "encode", "evaluate", "train", "report"),
     ("objectives", "course", "prepare", "summary", "rewards"),
     ("rollouts", "tuned", "estimate"),

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from weitiao.audit import accounts, copies, labels, personal, texts
+from weitiao.audit import accounts, copies, labels, personal, texts, topics
 from weitiao.audit.findings import SEVERITIES, AuditInput, Finding
 from weitiao.errors import ConfigError, DataError
 from weitiao.language import current, t
@@ -29,6 +29,8 @@ CHECKS: tuple[tuple[str, Callable[[AuditInput], Finding | None]], ...] = (
     ("boilerplate", texts.boilerplate),
     ("languages", texts.languages),
     ("low_diversity", texts.low_diversity),
+    ("dominant_topic", topics.dominant_topic),
+    ("untrained_topics", topics.untrained_topics),
     ("secret_key", personal.secret_key),
     ("personal_id", personal.personal_id),
     ("personal_card", personal.personal_card),

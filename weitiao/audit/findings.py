@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, NamedTuple, get_args
 
+from weitiao.audit.clusters import Topics, find_topics
 from weitiao.audit.private import masked
 from weitiao.data.rows import near_of
 from weitiao.data.similar import near_groups
@@ -125,6 +126,16 @@ class AuditInput:
     def train(self) -> list[Item]:
         """The training examples."""
         return [item for item in self.items if item.split == "train"]
+
+    @cached_property
+    def tests(self) -> list[Item]:
+        """The test examples."""
+        return [item for item in self.items if item.split == "test"]
+
+    @cached_property
+    def topics(self) -> Topics:
+        """What a sample of the training and test texts is about."""
+        return find_topics([item.text for item in self.train], [item.text for item in self.tests])
 
     @cached_property
     def groups(self) -> list[int]:

@@ -120,7 +120,7 @@ def read_pair(values: Mapping[str, Any], shape: str, columns: Columns, tags: Tag
     better = read_chat(values, shape, columns, tags)
     if isinstance(better, str):
         return better
-    worse = read_chat({**values, str(columns.chosen): values.get(str(columns.rejected))}, shape, columns, tags)
+    worse = _worse(better, values, shape, columns, tags)
     if isinstance(worse, str):
         return "no_rejected" if worse == "no_answer" else worse
     if worse.turns[:-1] != better.turns[:-1]:
@@ -130,6 +130,18 @@ def read_pair(values: Mapping[str, Any], shape: str, columns: Columns, tags: Tag
     if worse.answers[0] == better.answers[0]:
         return "same_answers"
     return replace(better, rejected=worse.answers[0])
+
+
+def _worse(better: Chat, values: Mapping[str, Any], shape: str, columns: Columns, tags: Tags) -> Chat | str:
+    """The same chat with the worse answer. Without a column of better ones, the better one is the chat's last turn."""
+    rejected = values.get(str(columns.rejected))
+    if columns.chosen is not None:
+        return read_chat({**values, columns.chosen: rejected}, shape, columns, tags)
+    try:
+        (answer,) = _answers(rejected)
+    except (_Unusable, ValueError) as reason:
+        return str(reason) if isinstance(reason, _Unusable) else "bad_pair: " + t("不止一个较差的回答", "more than one worse answer")
+    return replace(better, turns=(*better.turns[:-1], Message("assistant", answer)), answers=(answer,))
 
 
 def _from_turns(cells: Mapping[str, Any], tags: Tags) -> Chat:
@@ -210,7 +222,14 @@ def _turns(value: object, tags: Tags) -> list[Message]:
     listed = _listed(value)
     if listed is None:
         raise _Unusable("bad_chat: " + t("不是消息的列表", "not a list of messages"))
-    return [_message(item, tags) for item in listed]
+    return [turn for item in listed for turn in _messages(item, tags)]
+
+
+def _messages(item: object, tags: Tags) -> list[Message]:
+    """One turn, or an exchange whose roles are its keys, as ms-swift writes ShareGPT."""
+    if isinstance(item, dict) and not tags.role and {"human", "assistant"} == item.keys():
+        return [Message("user", _text(item["human"])), Message("assistant", _text(item["assistant"]))]
+    return [_message(item, tags)]
 
 
 def _answer_turns(value: object, tags: Tags) -> list[Message]:

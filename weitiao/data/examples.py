@@ -12,6 +12,7 @@ from weitiao.data.chats import Chat, Tags, read_chat, read_pair, read_question
 from weitiao.data.columns import Columns, parse_candidates, parse_label
 from weitiao.data.folder import shards_of
 from weitiao.data.json_schema import Checker, load_checker
+from weitiao.data.kept import Reading, ReadRows
 from weitiao.data.ledger import Ledger
 from weitiao.data.read import BadRow, check_file, encoding_of, read_rows
 from weitiao.data.rows import Content, Examples, Rows, digest
@@ -21,6 +22,7 @@ from weitiao.data.sources import BUILTIN, Source, find_sources, source_of
 from weitiao.data.split import normalised, split_rows
 from weitiao.errors import DataError
 from weitiao.language import t
+from weitiao.progress import Reporter
 from weitiao.records import SPLITS, Example, Message, Row, SplitName
 from weitiao.tasks.classification import Classification
 from weitiao.tasks.qa import question_chat
@@ -50,16 +52,34 @@ class Dataset:
     ledger: Ledger
     layout: Layout
     """The shape and columns of the training file (of the only file, in :func:`load_split`)."""
+    key: str = ""
+    """Names all of this, if it is kept in the cache."""
 
     @property
     def columns(self) -> Columns:
         return self.layout.columns
 
 
-def load_dataset(config: RunConfig) -> Dataset:
-    """Read the files, find the columns, make the splits that are not given, settle the labels. Raises DataError or ConfigError."""
+def load_dataset(config: RunConfig, reporter: Reporter | None = None) -> Dataset:
+    """Read the files, find the columns, make the splits that are not given, settle the labels; or take from the cache what came of that
+    before. Raises DataError or ConfigError."""
+    reporter = reporter or Reporter(quiet=True)
+    sources = find_sources(config.data, config.task.kind)
+    reading = Reading.of(config, sources)
+    found, digests = reading.recall(reporter) or (None, None)
+    known = found or _read_all(config, sources)
+    task = Classification(config.task, known.labels) if isinstance(config.task, ClassificationTask) else None
+    examples = {
+        split: _examples(config, known.rows, known.splits[split], split, task, digests[split] if digests else "") for split in SPLITS
+    }
+    if found is None and reading.key:
+        reading.keep(known, {split: examples[split].digest for split in SPLITS}, reporter)
+    return Dataset(examples, task, known.ledger, known.layout, reading.key)
+
+
+def _read_all(config: RunConfig, sources: Sequence[Source]) -> ReadRows:
     ledger, rows = Ledger(), Rows()
-    layouts = [_read(config, source, ledger, rows) for source in find_sources(config.data, config.task.kind)]
+    layouts = [_read(config, source, ledger, rows) for source in sources]
     _leave_out_repeats(config, rows, ledger)
     splits = _assign(config, rows)
     splits["train"] = _limited(config, rows, splits["train"], ledger)
@@ -67,9 +87,8 @@ def load_dataset(config: RunConfig) -> Dataset:
         shown = "".join(f"\n  {line}" for line in ledger.rejections(5))
         cause = t("没有一行能用来训练", "no row can be trained on") + shown
         raise DataError(config.data.train, cause, t("改正这些行，或检查 data.columns", "correct these rows, or check data.columns"))
-    task = _settle_labels(config, rows, splits) if isinstance(config.task, ClassificationTask) else None
-    examples = {name: _examples(config, rows, splits[name], name, task) for name in SPLITS}
-    return Dataset(examples, task, ledger, layouts[0])
+    labels = _settle_labels(config.data.train, config.task, rows, splits) if isinstance(config.task, ClassificationTask) else ()
+    return ReadRows(rows, splits, labels, ledger, layouts[0])
 
 
 def load_split(config: RunConfig, path: str, task: Classification | None) -> Dataset:
@@ -222,16 +241,14 @@ def _limited(config: RunConfig, rows: Rows, numbers: Sequence[int], ledger: Ledg
     return [number for place, number in enumerate(numbers) if place in kept]
 
 
-def _settle_labels(config: RunConfig, rows: Rows, splits: Mapping[SplitName, Sequence[int]]) -> Classification:
+def _settle_labels(file: str, task: ClassificationTask, rows: Rows, splits: Mapping[SplitName, Sequence[int]]) -> tuple[str, ...]:
     """The label names: the configured ones, else those of the training rows and their candidates, in order of appearance."""
-    task = config.task
-    assert isinstance(task, ClassificationTask)  # the caller's branch
     seen = dict.fromkeys(label for number in splits["train"] for label in (*rows.candidates(number), rows.label(number)))
     labels = task.labels or tuple(seen)
     trained = {rows.label(number) for number in splits["train"]}
     if len(trained) < 2:
         raise DataError(
-            config.data.train,
+            file,
             t(f"训练数据只有一个类别：{next(iter(trained))}", f"the training rows have one label only: {next(iter(trained))}"),
             t(
                 "分类至少要两个类别；检查 data.columns.label 是不是选错了列",
@@ -252,7 +269,7 @@ def _settle_labels(config: RunConfig, rows: Rows, splits: Mapping[SplitName, Seq
                 ),
                 t("给这些类别补训练样本，或从数据里去掉这些行", "add training rows of these labels, or take these rows out"),
             )
-    return Classification(task, labels)
+    return labels
 
 
 def _check_known(rows: Rows, numbers: Sequence[int], name: str, labels: set[str]) -> None:
@@ -272,7 +289,9 @@ def _check_known(rows: Rows, numbers: Sequence[int], name: str, labels: set[str]
                 )
 
 
-def _examples(config: RunConfig, rows: Rows, numbers: Sequence[int], split: SplitName, task: Classification | None) -> Examples:
+def _examples(
+    config: RunConfig, rows: Rows, numbers: Sequence[int], split: SplitName, task: Classification | None, digest: str = ""
+) -> Examples:
     """The rows of a split as examples, each made when it is asked for."""
     system = None if isinstance(config.task, TextTask) else config.task.system
 
@@ -285,7 +304,7 @@ def _examples(config: RunConfig, rows: Rows, numbers: Sequence[int], split: Spli
         prompt = task.prompt(document, content.candidates)
         return Example(name, prompt, (content.label,), document, content.file, content.line, content.candidates)
 
-    return Examples(rows, numbers, split, make)
+    return Examples(rows, numbers, split, make, digest)
 
 
 def _chat_example(name: str, content: Content, system: str | None) -> Example:

@@ -22,7 +22,9 @@ class HiddenControls:
         self._mark = ""
         self.messages: tuple[Message, ...] = tuple(messages)
         self.tools: tuple[Any, ...] = tuple(tools)
-        texts = list(_strings([[(m.content, m.fields) for m in messages], list(tools)]))
+        texts = [m.content for m in messages]
+        if tools or any(m.fields for m in messages):
+            texts += _strings([[m.fields for m in messages], list(tools)])
         if any(map(pattern.search, texts)):
             self._mark = self._free_character(texts)
             self.messages = tuple(replace(m, content=self._hidden(m.content), fields=self._hidden(m.fields)) for m in messages)

@@ -1,7 +1,7 @@
 """The account of rows: each row that came in was used or rejected, and whoever asks can see which, where and why."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -65,9 +65,9 @@ class Ledger:
         self._see(file)
         self._entered[file] = self._entered.get(file, 0) + rows
 
-    def use(self, split: SplitName, file: str) -> None:
-        """One row is used."""
-        self._account(split, file).used += 1
+    def use(self, split: SplitName, file: str, rows: int = 1) -> None:
+        """A row, or several, are used."""
+        self._account(split, file).used += rows
 
     def reject(self, split: SplitName, file: str, line: int, reason: str) -> None:
         """One row is left out. ``reason`` is a key that programs can rely on ("bad_row", "no_text", "no_label",
@@ -137,6 +137,22 @@ class Ledger:
             "shortened": sum(len(account.shortened) for account in accounts),
         }
         return {"files": files, "totals": totals}
+
+    def state(self) -> dict[str, Any]:
+        """All that was told so far, as JSON holds it."""
+        accounts = [[split, file, asdict(account)] for (split, file), account in self._accounts.items()]
+        return {"hashes": self._hashes, "entered": self._entered, "accounts": accounts}
+
+    @classmethod
+    def restored(cls, state: dict[str, Any]) -> "Ledger":
+        """A ledger that was told what ``state`` holds."""
+        ledger = cls()
+        ledger._hashes, ledger._entered = state["hashes"], state["entered"]
+        for split, file, told in state["accounts"]:
+            rejected = [(line, reason) for line, reason in told["rejected"]]
+            shortened = [(line, before, after) for line, before, after in told["shortened"]]
+            ledger._accounts[split, file] = _Account(told["used"], rejected, shortened)
+        return ledger
 
     def _see(self, file: str) -> None:
         if file not in self._hashes:

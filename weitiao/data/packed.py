@@ -1,13 +1,16 @@
 """What rows became, in flat arrays: 5 bytes a token rather than the 60 of Python's own integers, and they can lie in a file."""
 
+import json
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
 
+from weitiao import storage
 from weitiao.records import Encoded, Tree
 
 WHOLE = (-1, 0)
@@ -103,6 +106,25 @@ class Packed(Sequence[PackedRow]):
         named = {"tokens": self.tokens, "trained": self.trained, "starts": self.starts, "numbers": self.numbers}
         return {name: array for name, array in named.items() if array.size}
 
+    @property
+    def num_bytes(self) -> int:
+        """How much the arrays take."""
+        return sum(values.nbytes for values in self.arrays.values())
+
+    def write(self, folder: Path) -> None:
+        """Into files, for :meth:`read`."""
+        for name, values in self.arrays.items():
+            np.save(folder / f"{name}.npy", values, allow_pickle=False)
+        storage.write_json(folder / "reasons.json", {str(place): reason for place, reason in self.reasons.items()})
+
+    @classmethod
+    def read(cls, folder: Path) -> "Packed":
+        """The rows in a folder's files, the arrays mapped. Raises OSError and ValueError for files that are damaged."""
+        arrays = {path.stem: np.load(path, mmap_mode="r", allow_pickle=False) for path in folder.glob("*.npy")}
+        reasons = json.loads((folder / "reasons.json").read_text(encoding="utf-8"))
+        empty = {"tokens": np.zeros(0, dtype=np.uint32), "trained": np.zeros(0, dtype=np.bool_)}
+        return cls(reasons={int(place): reason for place, reason in reasons.items()}, **(empty | arrays))
+
 
 class EncodedRows(Sequence[Encoded]):
     """Some of the rows as training rows, by their places and names."""
@@ -128,7 +150,8 @@ class EncodedRows(Sequence[Encoded]):
     @property
     def lengths(self) -> list[int]:
         """The rows' lengths in tokens."""
-        return [int(length) for length in self._packed.lengths[list(self._places)]]
+        found: list[int] = self._packed.lengths[list(self._places)].tolist()
+        return found
 
 
 def row_lengths(rows: Sequence[Encoded | Tree]) -> list[int]:

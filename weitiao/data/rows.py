@@ -5,14 +5,20 @@ and looking for near-duplicates the text itself).
 """
 
 import json
+import shutil
 import tempfile
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, overload
 
+import numpy as np
+import numpy.typing as npt
+
+from weitiao import storage
 from weitiao.data.chats import Chat
 from weitiao.data.split import normalised
 from weitiao.records import SPLITS, Example, Message, SplitName, said
@@ -56,6 +62,8 @@ class Rows:
 
     def __init__(self) -> None:
         self._store = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY_BYTES)  # noqa: SIM115 - lives as long as the rows
+        self._mapped: npt.NDArray[np.uint8] | None = None
+        """What is in the temporary file otherwise, where the rows were read from files of their own."""
         self._starts = array("q", [0])
         self._lines = array("q")
         self._nths = array("q")
@@ -95,9 +103,11 @@ class Rows:
 
     def written(self, number: int) -> bytes:
         """What row ``number`` says but its label and candidates, as it is kept."""
-        start = self._starts[number]
+        start, end = self._starts[number], self._starts[number + 1]
+        if self._mapped is not None:
+            return self._mapped[start:end].tobytes()
         self._store.seek(start)
-        return self._store.read(self._starts[number + 1] - start)
+        return self._store.read(end - start)
 
     def content(self, number: int) -> Content:
         """What row ``number`` says."""
@@ -153,6 +163,36 @@ class Rows:
         wanted = _NO_SPLIT if split is None else SPLITS.index(split)
         return array("q", (number for number, own in enumerate(self._splits) if own == wanted))
 
+    def write(self, folder: Path) -> None:
+        """Into files, for :meth:`read`."""
+        with (folder / "said.bin").open("wb") as file:
+            self._store.seek(0)
+            shutil.copyfileobj(self._store, file, 1 << 20)
+        for name, column in self._columns().items():
+            np.save(folder / f"{name}.npy", np.array(column), allow_pickle=False)
+        np.save(folder / "digests.npy", np.frombuffer(self._digests, dtype=np.uint8), allow_pickle=False)
+        storage.write_json(folder / "names.json", {"names": self._names, "candidates": {str(n): c for n, c in self._candidates.items()}})
+
+    @classmethod
+    def read(cls, folder: Path) -> "Rows":
+        """The rows in a folder's files, to be looked at only. Raises OSError and ValueError for files that are damaged."""
+        rows = cls()
+        rows._mapped = np.asarray(np.memmap(folder / "said.bin", dtype=np.uint8, mode="r"))
+        for name, column in rows._columns().items():
+            del column[:]  # of no rows there is one start
+            column.frombytes(np.load(folder / f"{name}.npy", allow_pickle=False).tobytes())
+        rows._digests = bytearray(np.load(folder / "digests.npy", allow_pickle=False).tobytes())
+        named = json.loads((folder / "names.json").read_text(encoding="utf-8"))
+        rows._names = list(named["names"])
+        rows._candidates = {int(number): tuple(labels) for number, labels in named["candidates"].items()}
+        return rows
+
+    def _columns(self) -> "dict[str, array[int]]":
+        return {
+            "starts": self._starts, "lines": self._lines, "nths": self._nths, "files": self._files, "labels": self._labels,
+            "splits": self._splits, "near": self._near,
+        }  # fmt: skip
+
     def _number(self, name: str) -> int:
         """The number of a label or file; each is kept once."""
         if name not in self._numbers:
@@ -187,8 +227,11 @@ def batches(examples: Iterable[Example]) -> Iterator[list[Example]]:
 class Examples(Sequence[Example]):
     """The examples of a split, each made when it is asked for from what its row says and its name."""
 
-    def __init__(self, rows: Rows, numbers: Sequence[int], split: SplitName, make: Callable[[Content, str], Example]) -> None:
+    def __init__(
+        self, rows: Rows, numbers: Sequence[int], split: SplitName, make: Callable[[Content, str], Example], digest: str = ""
+    ) -> None:
         self.rows, self.numbers, self.split, self._make = rows, numbers, split, make
+        self._known_digest = digest
         self._several = len({rows.file(number) for number in numbers}) > 1
 
     def __len__(self) -> int:
@@ -225,9 +268,11 @@ class Examples(Sequence[Example]):
         """About how much the rows say."""
         return self.rows.num_bytes * len(self) // max(1, len(self.rows))
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """A hash of what the rows say, in order, with their labels and candidates."""
+        if self._known_digest:
+            return self._known_digest
         found = sha256()
         for number in self.numbers:
             found.update(self.rows.written(number))
@@ -240,9 +285,37 @@ def example_name(examples: Sequence[Example], place: int) -> str:
     return examples.name(place) if isinstance(examples, Examples) else examples[place].id
 
 
+class Names(Sequence[str]):
+    """The ids of the examples at some places, each made when it is asked for."""
+
+    def __init__(self, examples: Sequence[Example], places: Sequence[int]) -> None:
+        self._examples, self._places = examples, places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, place: int) -> str: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[str]: ...
+
+    def __getitem__(self, place: int | slice) -> str | list[str]:
+        if isinstance(place, slice):
+            return [self[i] for i in range(*place.indices(len(self)))]
+        return example_name(self._examples, self._places[place])
+
+
 def example_place(examples: Sequence[Example], place: int) -> tuple[str, int]:
     """Its file and line, likewise."""
     return examples.where(place) if isinstance(examples, Examples) else (examples[place].file, examples[place].line)
+
+
+def files_of(examples: Sequence[Example]) -> Iterator[str]:
+    """Each example's file, likewise."""
+    if isinstance(examples, Examples):
+        return map(examples.rows.file, examples.numbers)
+    return (example.file for example in examples)
 
 
 def near_of(splits: Iterable[Sequence[Example]]) -> list[int] | None:

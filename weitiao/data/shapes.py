@@ -28,7 +28,7 @@ class Shape:
     @property
     def is_preference(self) -> bool:
         """Whether each row has a better and a worse answer."""
-        return "chosen" in self.required
+        return "rejected" in self.required
 
     @property
     def is_question(self) -> bool:
@@ -46,6 +46,7 @@ SHAPES: tuple[Shape, ...] = (
         {**_SYSTEM, "input": ("input",), "history": ("history",)},
     ),
     Shape("preference_messages", {"chosen": ("chosen",), "rejected": ("rejected",)}, {**_SYSTEM, "tools": ("tools",)}),
+    Shape("preference_last", {"messages": ("messages",), "rejected": ("rejected_response",)}, {**_SYSTEM, "tools": ("tools",)}),
     Shape("messages", {"messages": ("messages",)}, {**_SYSTEM, "tools": ("tools",)}),
     Shape("sharegpt", {"messages": ("conversations", "conversation")}, {**_SYSTEM, "tools": ("tools",)}),
     Shape(
@@ -64,6 +65,8 @@ SHAPES: tuple[Shape, ...] = (
     ),
 )
 NAMES = tuple(shape.name for shape in SHAPES)
+MARKS = ("kto_tag", "label", "labels")
+"""Where data that say of single answers whether they are good (KTO) keep it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,7 @@ def find_layout(
     """
     if task in ("generation", "qa", "preference"):
         found_chats = _chats(names, sample, wanted, shape) or _no_chats(names, sample)
+        _refuse_marked(found_chats, names, sample, wanted)
         if task == "preference" and not shape_named(found_chats.shape).is_preference:
             raise _no_pairs(found_chats, sample)
         return _questions(found_chats, sample) if task == "qa" else found_chats
@@ -105,6 +109,7 @@ def find_layout(
     if (columns.label or columns.text or next(iter(_used(chats.columns)))) not in _used(chats.columns):  # of its own, beside the chat
         return Layout(found, "text" if columns.label is None else "label", columns)
     if task is None:
+        _refuse_marked(chats, names, sample, wanted)
         return replace(chats, task="qa") if chats.shape == "question_answers" else chats
     raise _chats_instead(chats, sample, task, num_rows)
 
@@ -123,6 +128,26 @@ def _chats(names: Sequence[str], sample: Sequence[Row], wanted: Mapping[str, str
         if len(columns) > 1:
             raise _ambiguous_column(field, columns, sample)
     return Layout("generation", shape.name, replace(Columns(), **{field: columns[0] for field, columns in found.items()}))
+
+
+def _refuse_marked(chats: Layout, names: Sequence[str], sample: Sequence[Row], wanted: Mapping[str, str | None]) -> None:
+    """Raise ``DataError`` where a column beside a chat says whether its answer is good: the bad ones would be learned. Not where the config
+    names the columns."""
+    marked = (name for name in names if folded(name) in MARKS and name not in _used(chats.columns))
+    mark = next((name for name in marked if all(isinstance(row.values.get(name), bool) for row in sample)), None)
+    if mark is None or any(wanted.values()):
+        return
+    cause = t(
+        f"列 {mark!r} 说每个回答是好是坏；照着学会把坏的也学进去，而单个回答的好坏（KTO）这里学不了",
+        f"the column {mark!r} says of each answer whether it is good: the bad ones would be learned too, and nothing here learns from "
+        "single marks (KTO)",
+    )
+    line = ", ".join(f"{field}: {yaml_scalar(column)}" for field, column in chats.columns.in_use)
+    remedy = t(
+        f"只留下好的行，或配成 chosen、rejected 一对；要照样学全部，写明 data.columns: {{{line}}}",
+        f"keep the good rows only, or make pairs of chosen and rejected; to learn them all, say data.columns: {{{line}}}",
+    )
+    raise DataError(_where(sample), cause + shown_rows(sample), remedy)
 
 
 def _questions(chats: Layout, sample: Sequence[Row]) -> Layout:
@@ -196,7 +221,15 @@ def _no_chats(names: Sequence[str], sample: Sequence[Row]) -> Layout:
     listed = ", ".join(map(repr, names))
     cause = t(f"认不出对话的形状；列：{listed}", f"no shape of chats is recognised; the columns are {listed}")
     one, other = (*map(yaml_scalar, names), "A", "B")[:2]
-    raise DataError(_where(sample), cause + shown_rows(sample), _settled_by(f"data.columns: {{prompt: {one}, answer: {other}}}"))
+    remedy = _settled_by(f"data.columns: {{prompt: {one}, answer: {other}}}")
+    if "segments" in names:
+        remedy = t(
+            "segments（不用对话模板的片段）要先改成 messages 或 prompt、completion",
+            "rewrite the segments as messages, or as prompt and completion",
+        )
+    elif "input_ids" in names:
+        remedy = t("词元 id 只属于一个分词器；请给原来的文字", "token ids belong to one tokenizer: give the texts that they were made of")
+    raise DataError(_where(sample), cause + shown_rows(sample), remedy)
 
 
 def _no_pairs(chats: Layout, sample: Sequence[Row]) -> DataError:

@@ -14,7 +14,7 @@ from weitiao.config_data import DataConfig
 from weitiao.config_tasks import GenerationTask, QaTask
 from weitiao.data.packed import WHOLE, EncodedRows, Packed, PackedRow, shortened
 from weitiao.data.render import ChatEncoder, EncodedTurns, Measured, Turns
-from weitiao.data.rows import batches
+from weitiao.data.rows import Names, batches
 from weitiao.records import Encoded, Example, Passage
 
 
@@ -84,10 +84,10 @@ def _passage(example: Example, row: PackedRow) -> Passage:
 class Passages(Sequence[Passage]):
     """The chats of a split that can be used, each put together when it is asked for."""
 
-    def __init__(self, examples: Sequence[Example], names: Sequence[str], packed: Packed) -> None:
+    def __init__(self, examples: Sequence[Example], packed: Packed) -> None:
         self._examples, self._packed = examples, packed
         self._places = [place for place in range(len(packed)) if place not in packed.reasons]
-        self.rows = EncodedRows(packed, self._places, [names[place] for place in self._places])
+        self.rows = EncodedRows(packed, self._places, Names(examples, self._places))
         """Their token ids."""
 
     def __len__(self) -> int:
