@@ -162,7 +162,8 @@ def run_row(name: str, options: argparse.Namespace) -> dict[str, Any]:
         case |= {key: case[key][:few] for key in ("rows", "answers", "targets") if key in case}
         result |= {"examples": len(case["rows"]), "tokens": sum(map(len, case["rows"])) * case.get("epochs", 1)}
     how = options.threads, options.clock
-    result |= {"threads": options.threads, "clock": options.clock}
+    chosen = " ".join(f"--{key} {getattr(options, key)}" for key in ("rounds", "threads", "clock", "share"))
+    result |= {"command": f"python bench/run.py {name} {chosen}", "threads": options.threads, "clock": options.clock}
     sides, absent = {}, {}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "case.json"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from weitiao import language
-from weitiao.cli import run_command
+from weitiao.commands.line import run_command
 
 CHINESE = re.compile("[\u4e00-\u9fff]")
 ENGLISH_SENTENCE = re.compile(r"[A-Za-z]{2,} [a-z]{2,} [a-z]{2,}")

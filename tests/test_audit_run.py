@@ -95,7 +95,8 @@ def test_labels_are_balanced_in_a_run(config: Path, setting: str, method: str) -
 
 def test_check_does_not_import_torch_or_transformers(config: Path) -> None:
     code = (
-        f"import sys; from weitiao.cli import run_command; assert run_command(['check', {str(config)!r}, 'check.fail_on=[]']) == 0; "
+        "import sys; from weitiao.commands.line import run_command; "
+        f"assert run_command(['check', {str(config)!r}, 'check.fail_on=[]']) == 0; "
         "assert not {'torch', 'transformers', 'peft', 'sklearn'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

@@ -17,7 +17,7 @@ import pytest
 from commands import CHINESE, ENGLISH_SENTENCE, command, refused
 
 from weitiao import __version__
-from weitiao.cli import INTERRUPTED
+from weitiao.interrupts import INTERRUPTED
 
 story = importlib.import_module("weitiao.finetune")  # the module; `weitiao.finetune` is the function
 LANGUAGES = pytest.mark.parametrize("lang", ["zh", "en"])
@@ -117,14 +117,14 @@ def test_no_command_shows_the_help() -> None:
 
 def test_help_is_quick_and_neither_it_nor_check_imports_torch(config: Path) -> None:
     heavy = "[name for name in ('torch', 'transformers', 'peft', 'sklearn', 'pydantic', 'yaml') if name in sys.modules]"
-    help_code = f"import sys; from weitiao.cli import run_command; run_command(['--help']); assert not {heavy}, {heavy}"
+    help_code = f"import sys; from weitiao.commands.line import run_command; run_command(['--help']); assert not {heavy}, {heavy}"
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([sys.executable, "-c", help_code], check=True, capture_output=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     seconds = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
     assert seconds < 0.3  # processor time, as other work on the machine does not add to it; measured: 0.20
     check_code = (
-        f"import sys; from weitiao.cli import run_command; assert run_command(['check', {str(config)!r}]) == 0; "
+        f"import sys; from weitiao.commands.line import run_command; assert run_command(['check', {str(config)!r}]) == 0; "
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", check_code], check=True, capture_output=True)

@@ -12,7 +12,7 @@ import pytest
 from pydantic import BaseModel
 from typer.main import get_command
 
-from weitiao.cli import app
+from weitiao.commands.line import app
 from weitiao.config import RunConfig, build_config, load_config, parse_yaml
 from weitiao.config_io import check_tree
 from weitiao.config_tune import TunePlan

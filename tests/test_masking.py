@@ -1,15 +1,22 @@
 """Tokens and keys of the user appear nowhere: not on the screen, not in the run's folder, not where something goes wrong."""
 
 import json
-import sys
+import traceback
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 import yaml
 from commands import command
+from fastapi.testclient import TestClient
 
-from weitiao.errors import NetworkError
+from weitiao.decide import members
+from weitiao.decide.members import Outcome
+from weitiao.errors import DamagedError, DataError, NetworkError
+from weitiao.inference import predict
 from weitiao.masking import masked
+from weitiao.run import Run
+from weitiao.watch.app import make_watch
 
 ENVIRONMENT = {
     "HF_TOKEN": "hf_CANARY01abcdefghijklmnop", "MODELSCOPE_API_TOKEN": "ms-CANARY02-plain", "SWANLAB_API_KEY": "CANARY03swan9x",
@@ -79,7 +86,7 @@ def test_no_command_shows_one(config, tmp_path, monkeypatch):
         ):  # fmt: skip
             result = command(*line, *options)
             said.append(result.out + result.err)
-    finetune = sys.modules["weitiao.finetune"]
+    finetune = import_module("weitiao.finetune")
     for error in (RuntimeError(" ".join(ALL)), NetworkError("hub", " ".join(ALL), ALL[6]), OSError(5, " ".join(ALL))):
         with monkeypatch.context() as patch:
             patch.setattr(finetune, "train_model", lambda *_, error=error: (_ for _ in ()).throw(error))
@@ -92,8 +99,83 @@ def test_no_command_shows_one(config, tmp_path, monkeypatch):
     assert "CANARY" not in written, [line for line in written.splitlines() if "CANARY" in line][:3]
 
 
+def test_no_command_that_chooses_or_shows_tells_one(config, tmp_path, monkeypatch):
+    """The commands around a run: what they say where they succeed, where a word of theirs is a secret, and where their work fails. Those
+    that start others as processes get answers in their place; what such a process said of its failure is passed on."""
+    run, runs, said = tmp_path / "runs" / "r", tmp_path / "runs", []
+    with monkeypatch.context() as patch:
+        patch.setattr(import_module("weitiao.finetune"), "train_model", lambda *_: (_ for _ in ()).throw(RuntimeError(" ".join(ALL))))
+        command("train", config, "name=failed", "-q")
+    command("train", config, "-q")
+    command("train", config, "-q", "name=r2")
+    for options in ([], ["--json"]):
+        for line in (
+            ["runs", runs], ["runs", WRITTEN[0]], ["report", runs / "failed"], ["probe", run], ["probe", WRITTEN[1]],
+            ["probe", runs / "failed"],
+            ["baselines", config, "--simple", "-q", "-o", tmp_path / "baselines"], ["baselines", config, f"model={WRITTEN[2]}"],
+            ["baselines", WRITTEN[5]], ["baselines", config, "-o", f"{tmp_path}/none/{WRITTEN[4]}", f"data.train={WRITTEN[0]}"],
+            ["compare", run, runs / "r2"], ["compare", run], ["compare", run, WRITTEN[0]], ["compare", config, "--methods", WRITTEN[4]],
+            ["compare", "--ranks", WRITTEN[5]], ["compare", config, "--curve", "--sizes", WRITTEN[4]], ["compare", run, runs / "failed"],
+            ["compare", config, f"name={WRITTEN[1]}"], ["tune", WRITTEN[0]], ["tune", config, f"data.validation={WRITTEN[2]}"],
+            ["tune", config, "--plan", WRITTEN[4]], ["tune", config, "--trials", WRITTEN[5]], ["auto", WRITTEN[0]],
+            ["auto", WRITTEN[4], "--budget", "9s"], ["auto", "builtin", "--budget", WRITTEN[4]],
+            ["auto", "builtin", "--model", WRITTEN[1], "--out", runs / "auto"], ["watch", WRITTEN[0]],
+            ["watch", runs, "--listen", WRITTEN[4]], ["watch", runs, "--port", WRITTEN[5]], ["evaluate", run, "--data", WRITTEN[0]],
+            ["predict", run, "--out", WRITTEN[0], "x"],
+        ):  # fmt: skip
+            result = command(*line, *([] if line[0] == "watch" else options))
+            assert result.code in (0, 2), (line, result.err)
+            said.append(result.out + result.err)
+    error = {"type": "UserError", "where": ALL[6], "cause": " ".join(ALL), "remedy": ALL[9], "message": " ".join(ALL)}
+    monkeypatch.setattr(members, "Job", lambda *_: None)
+    for code in (1, 2):
+        monkeypatch.setattr(members, "finish", lambda jobs, _watch=None, code=code: [Outcome(code, {"error": error}) for _ in jobs])
+        for line in (["compare", config], ["auto", "builtin", "--out", runs / "auto"], ["tune", config, "--out", runs / f"tune{code}"]):
+            result = command(*line, "-q")
+            assert result.code in (1, 2), (line, result.err)
+            said.append(result.out + result.err)
+    shown = [text for text in said if "CANARY" in text]
+    assert not shown, shown[0]
+    written = files(tmp_path)
+    assert "CANARY" not in written, [line for line in written.splitlines() if "CANARY" in line][:3]
+
+
+def test_a_notebook_shows_none(config, tmp_path, monkeypatch):
+    """What a cell shows: a run that failed, and the message of an error that nobody caught."""
+    monkeypatch.setattr(import_module("weitiao.finetune"), "train_model", lambda *_: (_ for _ in ()).throw(RuntimeError(" ".join(ALL))))
+    command("train", config, "-q")
+    run = Run.open(tmp_path / "runs" / "r")
+    assert run._repr_html_() == f"<p>{run.path}: failed</p>"
+    with pytest.raises(DataError) as caught:
+        predict(WRITTEN[0], ["下雨"])
+    errors = (caught.value, NetworkError("hub", " ".join(ALL), ALL[6]), DamagedError(Path(WRITTEN[0]), WRITTEN[4]))
+    for error in errors:
+        assert "CANARY" not in "".join(traceback.format_exception_only(error))
+        assert "***" in str(error)
+
+
+def test_the_page_of_runs_shows_none(config, tmp_path):
+    """Every path that reads, on a run that failed with secrets in its words, and every refusal to start one."""
+    command("train", config, "-q")
+    run = Run.open(tmp_path / "runs" / "r")
+    run.end("failed", RuntimeError(" ".join(ALL)))
+    watch = make_watch(tmp_path / "runs", tmp_path, "t" * 32, "127.0.0.1", 8642)
+    client = TestClient(watch.app, base_url="http://127.0.0.1:8642", headers={"Authorization": "Bearer " + "t" * 32})
+    (entry,) = client.post("/api/poll", json={}).json()["runs"]
+    answers = [
+        client.get(f"/api/runs/{entry['id']}/{part}") for part in ("evaluations", "predictions", "data", "settings", "log", "report")
+    ]
+    answers.append(client.post("/api/poll", json={"curves": [{"id": entry["id"]}]}))
+    for text in ALL:
+        for settings in ({"name": text}, {"data": {"train": text}}, {"model": text}, {text: 1}):
+            answers += [client.post(path, json={"settings": settings}) for path in ("/api/preview", "/api/runs")]
+    shown = [answer.text for answer in answers if "CANARY" in answer.text]
+    assert not shown, shown[0]
+    assert all(answer.status_code in (200, 404, 409) for answer in answers)
+
+
 def test_the_log_says_what_happened(config, tmp_path, monkeypatch):
-    finetune = sys.modules["weitiao.finetune"]
+    finetune = import_module("weitiao.finetune")
     with monkeypatch.context() as patch:
         patch.setattr(finetune, "train_model", lambda *_: (_ for _ in ()).throw(RuntimeError("a cause")))
         command("train", config)

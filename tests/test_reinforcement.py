@@ -8,15 +8,20 @@ import numpy as np
 import pytest
 from commands import command, refused
 from cut import cut_short, log, weights
+from tiny import write_model
 
 from weitiao.config import RunConfig
 from weitiao.config_objectives import GrpoObjective
 from weitiao.config_rewards import FormatReward, FunctionReward, LengthReward, ScoreReward
-from weitiao.errors import ConfigError
+from weitiao.errors import ConfigError, DataError
 from weitiao.finetune import finetune
+from weitiao.progress import Reporter
 from weitiao.records import Example, Message
 from weitiao.rewards import Rewards, Written
+from weitiao.rollouts import asked_of
 from weitiao.run import Run
+from weitiao.summary import run_table
+from weitiao.workshop import Workshop
 
 LANGUAGES = pytest.mark.parametrize("lang", ["zh", "en"])
 FUNCTIONS = '''"""A user's rewards."""
@@ -92,6 +97,14 @@ def test_the_reward_rises_and_the_folder_shows_how(runs):
     assert all(len(line["answers"]) == 4 for line in drawn)
     page = (run.path / "report.html").read_text(encoding="utf-8")
     assert drawn[-1]["answers"][0]["text"][:2] in page or "⟨U+" in page
+
+
+def test_the_table_at_the_end_has_a_row_for_each_part_of_the_reward(runs):
+    run = runs["lora"]
+    shown, value = run_table(run), run.read("evaluation/after.json")["metrics"]["reward/letters"]["value"]
+    assert f"{value:.3f} [" in shown
+    assert "letters" in shown
+    assert "McNemar" not in shown
 
 
 def test_answers_that_were_cut_off_teach_nothing_when_left_out(runs):
@@ -184,6 +197,25 @@ def test_a_function_that_fails_in_a_run_is_the_users_to_mend(name, tiny_model, s
     assert "error: objective.rewards[0]" in result.err
     assert "What to do: " in result.err
     assert "Traceback" not in result.err
+
+
+def test_the_tools_of_chats_stand_in_the_prompts_that_are_answered(tmp_path):
+    """The rows that SFT would learn begin with the same tokens; a model whose template has no place for tools rejects them by name."""
+    tool = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}
+    rows = [
+        {"tools": [tool], "messages": [{"role": "user", "content": f"天气{i}？"}, {"role": "assistant", "content": "晴"}]} for i in range(8)
+    ]
+    data = tmp_path / "calls.jsonl"
+    data.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    tree = {"task": "generation", "objective": OBJECTIVE | {"answer_tokens": 2}, "data": {"train": str(data), "max_tokens": 900}}
+    model = write_model(tmp_path / "calling", tied=True, template="qwen2_5")
+    work = Workshop(RunConfig.model_validate(tree | {"model": str(model)}), Reporter(quiet=True))
+    asked = asked_of(work.data, work.encoder, "train")
+    assert [one.ids for one in asked] == [row.tokens[: row.trained.index(True)] for row in work.data.rows]
+    assert all('"name": "weather"' in work.encoder.tokenizer.decode(list(one.ids)) for one in asked)
+    plain = write_model(tmp_path / "plain", tied=True)
+    with pytest.raises(DataError, match="tools"):
+        Workshop(RunConfig.model_validate(tree | {"model": str(plain)}), Reporter(quiet=True))
 
 
 def test_head_is_refused_and_so_is_what_has_no_effect():

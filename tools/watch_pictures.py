@@ -65,6 +65,7 @@ def main() -> None:
             page.fill("#f-data\\.train", "builtin")
             page.fill("#f-train\\.epochs", "2")
             page.wait_for_timeout(1500)
+            page.evaluate("() => document.querySelectorAll('#form, #form *').forEach((one) => { one.scrollTop = 0; })")
             page.screenshot(path=options.folder / f"watch-{language}-form.png")
             page.context.close()
             page = opened(browser, url, language, 390, 844, "dark")

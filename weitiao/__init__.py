@@ -8,9 +8,11 @@ predict(run.path, ["一段文本"])
 import sys
 from importlib import import_module
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # as `typing` has it, whose import takes longer than all the rest before Ctrl-C is taken care of
 if TYPE_CHECKING:
+    from typing import Any
+
     from weitiao.config import RunConfig, load_config
     from weitiao.finetune import finetune
     from weitiao.inference import evaluate, predict
@@ -25,7 +27,7 @@ _HOMES = {
 }  # fmt: skip
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     """Public names are imported when they are first used: `weitiao --help` must not wait for torch."""
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
@@ -36,7 +38,7 @@ class _Package(ModuleType):
     """Python binds a submodule to its package when it is imported; here `weitiao.finetune` and `weitiao.evaluate` stay the public
     functions."""
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: "Any") -> None:
         if not (name in _HOMES and isinstance(value, ModuleType)):
             super().__setattr__(name, value)
 

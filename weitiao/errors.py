@@ -18,12 +18,16 @@ WeitiaoError
 from pathlib import Path
 
 from weitiao.language import t
+from weitiao.masking import masked
 
 
 class WeitiaoError(Exception):
-    """Anything this package raises on purpose."""
+    """Anything this package raises on purpose. Wherever it is shown, on a page or by a notebook, tokens and keys in it are stars."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return masked(super().__str__())
 
 
 class UserError(WeitiaoError):

@@ -16,14 +16,14 @@ from weitiao.errors import DataError
 from weitiao.evaluate.answers import written_note
 from weitiao.evaluate.judge import Judgement, compare, judge_baselines
 from weitiao.evaluate.written import compare_written
+from weitiao.interrupts import uninterrupted
 from weitiao.journal import Journal
 from weitiao.language import current, t
 from weitiao.model import checkpoint
 from weitiao.model.heads import has_score_head, is_tied
 from weitiao.monitor.start import Monitors
 from weitiao.progress import Reporter, in_notebook
-from weitiao.report.build import build_report
-from weitiao.report.card import build_model_card
+from weitiao.report.build import build_pages
 from weitiao.resume import check_existing, identity, open_run, save_point, without_report
 from weitiao.rollouts import compare_rewards
 from weitiao.run import Run, hardware
@@ -74,9 +74,7 @@ def finetune(config: RunConfig, reporter: Reporter | None = None, *, fresh: bool
 def complete(run: Run) -> Run:
     """What follows the end of a run: only its best checkpoint is kept, and the model card and the report are made from its folder."""
     clear(run.path / "checkpoints", run.record["training"]["best_step"])
-    language = run.config.report.language or current()
-    build_model_card(run.path, language)
-    build_report(run.path, language)
+    build_pages(run.path, run.config.report.language or current())
     return run
 
 
@@ -105,11 +103,12 @@ def recorded(run: Run, journal: Journal) -> Iterator[Run]:
         yield run
     except BaseException as error:
         interrupted = isinstance(error, KeyboardInterrupt)
-        journal.write(
-            "warning" if interrupted else "error", t("被中断", "interrupted") if interrupted else f"{type(error).__name__}: {error}"
-        )
-        with suppress(OSError):  # a full disk: what went wrong first is what counts, and run.json does not say "finished"
-            run.end("interrupted" if interrupted else "failed", error)
+        with uninterrupted():
+            journal.write(
+                "warning" if interrupted else "error", t("被中断", "interrupted") if interrupted else f"{type(error).__name__}: {error}"
+            )
+            with suppress(OSError):  # a full disk: what went wrong first is what counts, and run.json does not say "finished"
+                run.end("interrupted" if interrupted else "failed", error)
         raise
     run.end("finished")
     journal.write("info", t("完成", "finished"))

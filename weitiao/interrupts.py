@@ -2,33 +2,92 @@
 
 import math
 import signal
+import sys
 import threading
 import time
+from collections import namedtuple
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
+INTERRUPTED = 130
+"""The exit code of an interrupted program."""
+QUIET_SECONDS = 2.0
+"""A signal that comes so soon after one that has taken effect says nothing new, and must not hit the clean-up."""
 _HANDLED = (signal.SIGINT, signal.SIGTERM)
+_SECONDS_TO_REPEAT = 0.05
+
+
+class _Effect:
+    """When a signal last took effect, whoever received it."""
+
+    last = -math.inf
+
+    @classmethod
+    def interrupt(cls) -> None:
+        """Raise KeyboardInterrupt, unless one was raised a moment ago."""
+        now = time.monotonic()
+        if now - cls.last > QUIET_SECONDS:
+            cls.last = now
+            raise KeyboardInterrupt
 
 
 class Interrupts:
-    """Outside of training: an exception at once. A signal repeated within two seconds says nothing new and must not hit the clean-up."""
+    """Outside of training: an exception at once."""
 
     def __init__(self) -> None:
-        self._last = -math.inf
         for number in _HANDLED:
             if signal.getsignal(number) != signal.SIG_IGN:  # as a shell sets it for its background jobs
                 signal.signal(number, self._raise)
+        sys.unraisablehook = _repeat
 
-    def _raise(self, _number: int, _frame: FrameType | None) -> None:
-        now = time.monotonic()
-        if now - self._last > 2:
-            self._last = now
-            raise KeyboardInterrupt
+    @staticmethod
+    def _raise(_number: int, _frame: FrameType | None) -> None:
+        _Effect.interrupt()
 
     @staticmethod
     def ignore() -> None:
         """From here on the program only ends; an interrupt would show as a traceback of its libraries."""
         for number in _HANDLED:
             signal.signal(number, signal.SIG_IGN)
+        # CPython notes that an interrupt left a text that it ran (the class of a namedtuple is one), caught or not, and would end by the
+        # signal itself instead of with our exit code; another such text makes it forget.
+        namedtuple("Forget", ())
+
+
+def _repeat(lost: "sys.UnraisableHookArgs") -> None:
+    """An interrupt that hit a destructor or a callback, where Python drops it with a traceback, comes again a moment later."""
+    if not isinstance(lost.exc_value, KeyboardInterrupt):
+        sys.__unraisablehook__(lost)
+        return
+    _Effect.last = -math.inf
+    threading.Timer(_SECONDS_TO_REPEAT, signal.raise_signal, (signal.SIGINT,)).start()
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Ctrl-C and `kill` have no effect within the block (only the main thread can receive them)."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    former = {number: signal.signal(number, signal.SIG_IGN) for number in _HANDLED}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Whether an error is what a library made of a KeyboardInterrupt."""
+    seen: set[int] = set()
+    found: BaseException | None = error
+    while found is not None and id(found) not in seen:
+        if isinstance(found, KeyboardInterrupt):
+            return True
+        seen.add(id(found))
+        found = found.__cause__ or found.__context__
+    return False
 
 
 class StopRequest:
@@ -53,5 +112,5 @@ class StopRequest:
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:
         if self.made and number == signal.SIGINT:
-            raise KeyboardInterrupt
+            _Effect.interrupt()
         self.made = True

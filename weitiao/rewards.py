@@ -116,7 +116,7 @@ def _head_scores(model: nn.Module, encoder: ChatEncoder, answers: Sequence[Writt
     import torch
 
     trees = []
-    for answer, prompt in zip(answers, encoder.chats([a.example.prompt for a in answers]), strict=True):
+    for answer, prompt in zip(answers, encoder.prompts([a.example for a in answers]), strict=True):
         tokens = (*encoder.text(answer.text), encoder.end_of_answer)
         trees.append(Tree(answer.example.id, prompt, (Branch(tokens, (True,) * len(tokens)),)))
     scores = np.zeros(len(trees))

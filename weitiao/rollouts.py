@@ -46,7 +46,7 @@ class Asked:
 def asked_of(data: Prepared, encoder: ChatEncoder, split: SplitName) -> list[Asked]:
     """The prompts of a split, to be answered."""
     examples = data.examples(split)
-    return [Asked(e, ids) for e, ids in zip(examples, encoder.chats([e.prompt for e in examples]), strict=True)]
+    return [Asked(e, ids) for e, ids in zip(examples, encoder.prompts(examples), strict=True)]
 
 
 @dataclass(frozen=True)

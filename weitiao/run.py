@@ -8,13 +8,11 @@ import os
 import platform
 import re
 import shutil
-import signal
 import socket
 import sys
-import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from datetime import datetime, timezone
 from functools import cached_property
 from html import escape
@@ -28,6 +26,7 @@ from filelock import FileLock, Timeout
 from weitiao import __version__, storage
 from weitiao.config import RunConfig, load_config
 from weitiao.errors import ConfigError, DataError, UsageError
+from weitiao.interrupts import uninterrupted
 from weitiao.language import system_cause, t
 from weitiao.masking import masked_values
 from weitiao.storage import append_json_line, exists, write_json, write_json_lines, write_text
@@ -194,7 +193,7 @@ class Run:
     def end(self, state: str, error: BaseException | None = None) -> None:
         """Close the record (`finished`, `failed` or `interrupted`) and let go of the folder. A second Ctrl-C does not stop it."""
         failure = None if error is None else {"type": type(error).__name__, "message": str(error)}
-        with _uninterrupted():
+        with uninterrupted():
             try:
                 self.update(state=state, error=failure, ended=datetime.now(timezone.utc).isoformat(timespec="seconds"))
             finally:
@@ -255,20 +254,6 @@ def remove_abandoned(parent: Path, name: str) -> None:
         number = draft.name.split(".")[-2]
         if number.isdecimal() and not psutil.pid_exists(int(number)):
             storage.disk.remove_folder(draft)
-
-
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Ctrl-C and `kill` have no effect within the block (only the main thread can receive them)."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    former = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
 
 
 def this_process() -> dict[str, Any]:

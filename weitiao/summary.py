@@ -13,7 +13,7 @@ from weitiao.report.words import metric_title
 from weitiao.run import Run
 
 _COLUMNS = ("accuracy", "macro_f1", "loss", "perplexity", "bits_per_character")
-"""The metrics of the table with a column for each; written answers have too many and get a row for each."""
+"""The metrics of the table with a column for each; written answers have too many, rewards their own: they get a row for each."""
 
 
 def run_summary(run: Run) -> dict[str, Any]:
@@ -66,9 +66,9 @@ def _scores(run: Run, summary: dict[str, Any]) -> str:
     after = summary["after"]
     if after is None:
         return t("没有在测试集上评测。", "Nothing was evaluated on test rows.")
-    if "rouge_l" in after:
-        return _written_scores(run, summary)
     names = [name for name in _COLUMNS if name in after]
+    if not names or "rouge_l" in after:
+        return _single_scores(run, summary)
     table = Table(
         title=t(f"测试集 n={after[names[0]]['n']}，方括号为 95% 区间", f"test split, n={after[names[0]]['n']}, 95 % intervals in brackets"),
         title_justify="left",
@@ -86,7 +86,7 @@ def _scores(run: Run, summary: dict[str, Any]) -> str:
     return printed(table)
 
 
-def _written_scores(run: Run, summary: dict[str, Any]) -> str:
+def _single_scores(run: Run, summary: dict[str, Any]) -> str:
     """A row for each metric: before, after, and the number of test rows that it rests on."""
     before, after = summary["before"] or {}, summary["after"]
     table = Table(title=t("测试集，方括号为 95% 区间", "test split, 95 % intervals in brackets"), title_justify="left")
@@ -101,15 +101,16 @@ def _written_scores(run: Run, summary: dict[str, Any]) -> str:
 def _differences(run: Run, summary: dict[str, Any]) -> str:
     titles = {b["name"]: b["title"][current()] for b in run.read("evaluation/baselines.json").get("baselines", [])}
     titles["before"] = t("训练前", "before training")
+    names = {"mcnemar": "McNemar", "sign_flip": t("置换检验", "permutation test")}
     lines = []
     for pair in summary["comparison"] or []:
-        d, title = pair["difference"], metric_title(pair.get("metric", "accuracy"))
-        test = f"McNemar p={pair['mcnemar']['p_value']:.2g}" if "mcnemar" in pair else f"p={pair['sign_flip']['p_value']:.2g}"
+        d, title = pair["difference"], metric_title(pair.get("metric") or run.read("evaluation/comparison.json")["metric"])
+        test = "".join(f", {name} p={pair[key]['p_value']:.2g}" for key, name in names.items() if key in pair)
         shown = d["low"] > 0 or d["high"] < 0
         verdict = "" if shown else t("（看不出差别）", " (no difference shown)")
         lines.append(
             t(f"{title}差，训练后 − {titles[pair['b']]}：", f"{title}, after − {titles[pair['b']]}: ")
-            + f"{d['value']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}], n={d['n']}, {test}{verdict}"
+            + f"{d['value']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}], n={d['n']}{test}{verdict}"
         )
     return "\n".join(lines)
 

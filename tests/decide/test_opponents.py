@@ -87,6 +87,10 @@ def test_a_full_training_at_a_high_rate_forgets(tiny: RunConfig) -> None:
     run = finetune(tiny.model_copy(update={"name": "full", "method": method, "optim": optim}), QUIET)
     change = probe(run.path, QUIET)["languages"]["zh"]["difference"]
     assert change["low"] > 0
+    for name in ("report.html", "MODEL_CARD.md"):  # made again by the probe
+        page = (run.path / name).read_text(encoding="utf-8")
+        assert f"{change['value']:+.3f}" in page
+        assert "weitiao probe" not in page
 
 
 def test_bits_per_character_by_hand() -> None:

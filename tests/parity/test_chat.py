@@ -14,7 +14,7 @@ from transformers import AutoTokenizer
 
 from weitiao.data.render import CHATML, ChatEncoder, EncodedTurns, Turns
 from weitiao.errors import ModelError
-from weitiao.records import Message
+from weitiao.records import Example, Message
 
 CONTROLS = ("<|im_end|>", "<|im_start|>", "<|endoftext|>")
 ALPHABET = (
@@ -266,6 +266,18 @@ def test_tools_without_a_place_in_the_template_are_said(tmp_path):
     (reason,) = encoder.whole_chats([Turns((Message("user", "a"), Message("assistant", "b")), (WEATHER,), (1,))])
     assert isinstance(reason, str)
     assert "tools" in reason
+
+
+def test_a_prompt_holds_its_tools_as_the_training_row_does(calling, tmp_path):
+    """What evaluation, rollouts and reward models are asked begins as the row that SFT learns; without a place for tools it is refused."""
+    chat = (Message("system", "简短"), Message("user", "天气？"), Message("assistant", "晴"))
+    example = Example("train:1", chat[:-1], ("晴",), "天气？", "f", 1, tools=(WEATHER,))
+    row = whole(calling, chat, (WEATHER,))
+    (ids,) = calling.prompts([example])
+    assert ids == row.tokens[: row.trained.index(True)]
+    assert "weather" in calling.tokenizer.decode(list(ids))
+    with pytest.raises(ModelError, match="tools"):
+        make_encoder(tmp_path, TEMPLATES["chatml"]).prompts([example])
 
 
 def test_a_template_that_does_not_write_turn_after_turn_is_said(tmp_path):

@@ -17,9 +17,8 @@ CHINESE = re.compile("[\u3000-\u9fff\uff00-\uffef]")
 LONGEST_FILE, LONGEST_FUNCTION = 400, 60
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("language", "records", "builtin"),
+    ("language", "records", "builtin", "masking"),
     ("errors",),
-    ("masking",),
     ("config_io", "config_base", "storage", "usage", "terminal", "interrupts", "hub.names"),
     ("journal",),
     ("progress",),
@@ -67,6 +66,7 @@ BEFORE_TORCH = (
     "config",
     "check",
     "cli",
+    "commands.line",
     "commands.options",
     "hub.resolve",
     "hub.command",

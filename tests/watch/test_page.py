@@ -13,7 +13,7 @@ import uvicorn
 from runs_made import make_run
 
 from weitiao.language import use
-from weitiao.run import process_of
+from weitiao.run import process_of, this_process
 from weitiao.watch.app import make_watch
 from weitiao.watch.serve import bind
 
@@ -141,6 +141,23 @@ def test_a_finished_run_answers_a_sentence_with_base_and_tuned_model(page):
     page.click("#tab-data")
     page.wait_for_selector("#panel table")
     assert "news.csv" in page.inner_text("#panel")
+
+
+def test_a_run_at_work_shows_its_total_and_the_time_left(browser, served, tmp_path):
+    """50 of 100 steps of a second each; a record without a plan, as older versions wrote it, shows what was done."""
+    make_run(tmp_path / "runs", "now", state="running", created="2026-02-01T00:00:00+00:00", process=this_process())
+    make_run(tmp_path / "runs", "old", planned_steps=None, training={"steps": 50}, created="2025-01-01T00:00:00+00:00")
+    context = browser.new_context(locale="zh-CN")
+    page = context.new_page()
+    page.goto(served)
+    page.wait_for_selector("figure")
+    tiles = "[...document.querySelectorAll('#tiles dd')].map((one) => one.textContent)"
+    until(page, f"{tiles}[0] === '50 / 100' && {tiles}[5] === '50 s'")
+    assert "最近验证 准确率" in page.inner_text("#tiles")
+    assert "分类 LoRA" in page.inner_text("#runs li >> nth=0")
+    page.click("#runs li >> nth=3 >> button")
+    until(page, f"document.querySelector('#name').textContent === 'old' && {tiles}[0] === '50 / 50'")
+    context.close()
 
 
 def test_compare_two_runs(page):

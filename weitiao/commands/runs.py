@@ -77,12 +77,9 @@ def runs(
 
 def report(run: RunFolder, as_json: Json = False) -> None:
     """Make the report of a run again."""
-    from weitiao.report.build import build_report
-    from weitiao.report.card import build_model_card
+    from weitiao.report.build import build_pages
     from weitiao.run import Run
 
     folder = Run.open(run)
-    chosen = folder.config.report.language or language.current()
-    build_model_card(folder.path, chosen)
-    path = build_report(folder.path, chosen)
+    path = build_pages(folder.path, folder.config.report.language or language.current())
     emit(as_json, {"report": str(path)}, lambda: str(path))

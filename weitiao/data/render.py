@@ -21,7 +21,7 @@ from weitiao.data.hidden import HiddenControls
 from weitiao.data.template import Renderer
 from weitiao.errors import ModelError
 from weitiao.language import t
-from weitiao.records import Message
+from weitiao.records import Example, Message
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -119,11 +119,18 @@ class ChatEncoder:
         """Ids of many plain texts, in parallel."""
         return [tuple(e.ids) for e in self._plain.encode_batch_fast(list(texts), add_special_tokens=False)]
 
-    def chats(
-        self, chats: Sequence[Sequence[Message]], add_generation_prompt: bool = True, tools: Sequence[Sequence[Any]] = ()
-    ) -> list[tuple[int, ...]]:
-        """Ids of chats, up to where the assistant's answer starts if ``add_generation_prompt``. ``tools``: those of each chat."""
-        cut = [self._cut(chat, add_generation_prompt, own) for chat, own in zip(chats, tools or [()] * len(chats), strict=True)]
+    def prompts(self, examples: Sequence[Example]) -> list[tuple[int, ...]]:
+        """Ids of examples' prompts, tools included, up to where the answer begins. Raises ModelError where the template takes no tools."""
+        if any(example.tools for example in examples) and not self._takes_tools():
+            remedy = t("换一个模板带 tools 的模型，或去掉 tools 列", "use a model whose template has tools, or leave the tools out")
+            raise ModelError(self.where, _no_place_for_tools(), remedy)
+        return self._encoded([self._cut(example.prompt, True, example.tools) for example in examples])
+
+    def chats(self, chats: Sequence[Sequence[Message]], add_generation_prompt: bool = True) -> list[tuple[int, ...]]:
+        """Ids of chats, up to where the assistant's answer starts if ``add_generation_prompt``."""
+        return self._encoded([self._cut(chat, add_generation_prompt) for chat in chats])
+
+    def _encoded(self, cut: Sequence[Sequence[str]]) -> list[tuple[int, ...]]:
         known = self._pieces(cut)
         return [self._joined(parts, known) for parts in cut]
 
@@ -187,7 +194,7 @@ class ChatEncoder:
     def _cut_turns(self, chat: Turns) -> "list[_Part] | str":
         """The parts of a rendered chat with the trained stretch of each, or why the template cannot write it."""
         if chat.tools and not self._takes_tools():
-            return t("模型的对话模板没有放 tools 的位置", "the model's chat template has no place for tools")
+            return _no_place_for_tools()
         try:
             hidden = HiddenControls(self._pattern, self.where, chat.messages, chat.tools)
             rendered = self._render(hidden.messages, False, hidden.tools)
@@ -370,6 +377,10 @@ def _one_ahead(values: Iterable[_Value], work: Callable[[_Value], _Result]) -> I
             former = current
         if former is not None:
             yield former[0], former[1].result()
+
+
+def _no_place_for_tools() -> str:
+    return t("模型的对话模板没有放 tools 的位置", "the model's chat template has no place for tools")
 
 
 def _without_added_tokens(tokenizer: "PreTrainedTokenizerBase | PlainTokenizer") -> tuple[Tokenizer, str]:

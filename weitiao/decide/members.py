@@ -17,6 +17,7 @@ from weitiao import storage
 from weitiao.config import RunConfig
 from weitiao.errors import RunError, UserError
 from weitiao.language import current, t
+from weitiao.masking import masked
 from weitiao.run import Run
 
 Watch = Callable[[], bool]
@@ -54,7 +55,7 @@ class Outcome:
     @property
     def message(self) -> str:
         """Why it failed, in its own words."""
-        return str(self.value.get("error", {}).get("message") or t(f"退出码 {self.code}", f"exit code {self.code}"))
+        return masked(str(self.value.get("error", {}).get("message") or t(f"退出码 {self.code}", f"exit code {self.code}")))
 
 
 def fingerprint(config: RunConfig) -> str:

@@ -22,12 +22,13 @@ from weitiao.errors import DataError
 from weitiao.evaluate.judge import judge_text
 from weitiao.evaluate.statistics import Rows, bootstrap_many
 from weitiao.hub.resolve import localise_model
-from weitiao.language import t
+from weitiao.language import current, t
 from weitiao.model.heads import has_score_head, trunk
 from weitiao.model.load import find_model, load_causal, load_tokenizer
 from weitiao.model.result import load_result
 from weitiao.progress import Reporter
 from weitiao.records import Example, Passage
+from weitiao.report.build import build_pages
 from weitiao.run import Run
 from weitiao.tasks.text import encode_documents
 
@@ -46,7 +47,8 @@ def probe_texts() -> tuple[Example, ...]:
 
 
 def probe(folder: Path, reporter: Reporter) -> dict[str, Any]:
-    """Measure the base model and the result of a run; write ``evaluation/probe.json`` and return it. Raises DataError or ModelError."""
+    """Measure the base model and the result of a run; write ``evaluation/probe.json`` and return it; the
+    report and the model card then show it. Raises DataError or ModelError."""
     run = Run.open(folder)
     if not (run.path / "model").is_dir():
         raise DataError(str(folder), t("还没有训练结果", "has no result yet"), t("先把训练跑完：weitiao train", "finish the training"))
@@ -67,6 +69,7 @@ def probe(folder: Path, reporter: Reporter) -> dict[str, Any]:
     after = _nats(result, passages)
     value = {"schema": 1, "dtype": run.record["base_model"]["dtype"], "languages": compare_passages(passages, before, after)}
     run.write("evaluation/probe.json", value)
+    build_pages(run.path, run.config.report.language or current())
     return value
 
 

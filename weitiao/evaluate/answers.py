@@ -34,7 +34,7 @@ def write_answers(
     model: nn.Module, encoder: ChatEncoder, config: RunConfig, examples: Sequence[Example], progress: Progress | None = None
 ) -> list[Written]:
     """The model's answer to each example's prompt, as `evaluate.decoding` says."""
-    prompts = encoder.chats([example.prompt for example in examples], tools=[example.tools for example in examples])
+    prompts = encoder.prompts(examples)
     ends = {encoder.end_of_answer, encoder.end_of_text}
     settings = config.evaluate
     answers = generate(model, prompts, ends, settings.decoding, config.seed, settings.batch_tokens, progress=progress)

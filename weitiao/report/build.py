@@ -7,8 +7,10 @@ from typing import Any
 from weitiao import storage
 from weitiao.language import Language, use
 from weitiao.report import facts, figures, rows, sections, written
+from weitiao.report.card import build_model_card
 from weitiao.report.diagnosis import diagnose
 from weitiao.report.folder import RunFolder, dig, read_folder
+from weitiao.report.forgetting import forgetting_table
 from weitiao.report.headline import build_headline
 from weitiao.report.pages import render
 from weitiao.report.words import reward_metrics, state_title, task_title
@@ -28,6 +30,12 @@ def build_report(run: Path, language: Language | None = None) -> Path:
     path = run / "report.html"
     storage.write_text(path, html)
     return path
+
+
+def build_pages(run: Path, language: Language | None = None) -> Path:
+    """Write the model card and the report of ``run`` and return the report's path; as :func:`build_report`."""
+    build_model_card(run, language)
+    return build_report(run, language)
 
 
 def _render(run: Path, language: Language | None) -> str:
@@ -51,6 +59,7 @@ def _context(folder: RunFolder) -> dict[str, Any]:
         "text_table": None if folder.is_scored else sections.metric_table(folder, ("bits_per_character", "perplexity", "loss")),
         "other_table": sections.metric_table(folder, ("micro_f1", "weighted_f1", "macro_precision", "macro_recall", "loss")),
         "pairs": sections.pair_rows(folder),
+        "forgetting": forgetting_table(folder),
         "comparison_figures": figures.comparison_figures(folder),
         "curves": figures.curve_figures(folder),
         "diagnoses": diagnose(folder),

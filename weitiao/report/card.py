@@ -11,6 +11,7 @@ from weitiao.language import Language, t, use
 from weitiao.report import facts
 from weitiao.report.figures import systems
 from weitiao.report.folder import Json, Reading, RunFolder, metric, parse_plain_yaml, read_folder, safe
+from weitiao.report.forgetting import forgetting_lines
 from weitiao.report.headline import build_headline, text_readings
 from weitiao.report.numbers import count, estimate
 from weitiao.report.rows import file_rows
@@ -50,6 +51,7 @@ def _render(run: Path, language: Language | None) -> str:
         _section(t("数据", "Data"), _data(folder)),
         _section(t("训练", "Training"), _list([*facts.method_facts(folder), *facts.training_facts(folder), *facts.time_facts(folder)])),
         _section(t("评测", "Evaluation"), _evaluation(folder)),
+        *([_section(t("遗忘", "Forgetting"), _bullets(lines))] if (lines := forgetting_lines(folder)) else []),
         _section(t("花费与硬件", "Cost and hardware"), _cost(folder)),
         _section(t("版本", "Versions"), _list(facts.version_facts(folder)) or not_stated()),
         _section(t("重复这次训练", "Repeat this run"), code(facts.repeat_command(folder)) + "\n\n" + _config(folder)),

@@ -11,7 +11,8 @@ from weitiao.language import Language, current, t, use
 from weitiao.report.choice_plots import Priced, price_chart
 from weitiao.report.figures import Figure
 from weitiao.report.folder import Json, metric, reading, safe_object
-from weitiao.report.numbers import count, decimal, duration, estimate, interval, p_value, size
+from weitiao.report.forgetting import change_cells, language_title
+from weitiao.report.numbers import count, decimal, duration, interval, p_value, size
 from weitiao.report.pages import render
 from weitiao.report.plots import Whisker, whisker_chart
 from weitiao.report.sections import Cell, MetricRow, MetricTable
@@ -43,6 +44,7 @@ def compare_context(table: Json) -> dict[str, Any]:
         "choice": localised(rows[table["recommendation"]["choice"]]["title"]),
         "n": count(table["n"]),
         "quality": _quality(table),
+        "is_tested": any((row["against_best"] or {}).get("p_holm") is not None for row in table["rows"]),
         "price": _price(table),
         "forgetting": _forgetting(table),
         "figures": _figures(table),
@@ -115,18 +117,11 @@ def _forgetting(table: Json) -> MetricTable | None:
     if not measured:
         return None
     languages = list(next(iter(measured.values())))
-    names = {"zh": t("中文", "Chinese"), "en": t("英文", "English")}
     columns: list[str] = []
-    cells: dict[str, list[Cell]] = {name: [] for name in measured}
     for language in languages:
-        spoken = names.get(language, language)
-        columns += [t(f"{spoken}，之前", f"{spoken}, before"), t("之后", "after"), t("变化", "change")]
-        for name, by_language in measured.items():
-            for key in ("before", "after"):
-                cells[name].append(Cell(decimal(by_language[language][key]["value"])))
-            change = reading(by_language[language]["difference"])
-            cells[name].append(Cell(estimate(change, sign=True).split("\u00a0")[0], interval(change, sign=True)) if change else Cell("—"))
-    return _table(table, tuple(columns), {name: tuple(shown) for name, shown in cells.items()})
+        columns += [t(f"{language_title(language)}，之前", f"{language_title(language)}, before"), t("之后", "after"), t("变化", "change")]
+    cells = {name: tuple(cell for language in languages for cell in change_cells(found[language])) for name, found in measured.items()}
+    return _table(table, tuple(columns), cells)
 
 
 def _figures(table: Json) -> list[Figure]:

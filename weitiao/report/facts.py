@@ -153,7 +153,7 @@ def findings(folder: RunFolder) -> list[str]:
 
 def not_measured(folder: RunFolder) -> list[str]:
     """What this run does not say. What depends on the folder comes first."""
-    return [*_missing_here(folder), *_missing_always()]
+    return [*_missing_here(folder), *_missing_always(), *_unmeasured(folder)]
 
 
 def _missing_here(folder: RunFolder) -> list[str]:
@@ -210,12 +210,22 @@ def _missing_always() -> list[str]:
             "Robustness to paraphrase, typing errors, other languages and hostile input was not measured.",
         ),
         t("对不同人群是否公平，没有测量。", "Fairness between groups of people was not measured."),
-        t(
-            "基础模型原有的其他能力是否因训练而下降，没有测量。",
-            "Whether training cost the base model other abilities was not measured.",
-        ),
-        t("耗电量没有测量。", "Energy use was not measured."),
     ]
+
+
+def _unmeasured(folder: RunFolder) -> list[str]:
+    """What a command, or a comparison on a machine that counts energy, would have measured."""
+    if folder.probe:
+        abilities = t(
+            "遗忘只在通用文本上测量了；听从指令、知识等其他能力是否下降，没有测量。",
+            "Forgetting was measured on general texts only, not in following instructions, knowledge or other abilities.",
+        )
+    else:
+        abilities = t(
+            "基础模型原有的其他能力是否因训练而下降，没有测量；weitiao probe 可以测量遗忘。",
+            "Whether training cost the base model other abilities was not measured; weitiao probe measures forgetting.",
+        )
+    return [abilities] if dig(folder.run, "energy") else [abilities, t("耗电量没有测量。", "Energy use was not measured.")]
 
 
 def responsible_use() -> list[str]:

@@ -5,7 +5,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,8 @@ class RunFolder:
     absent: tuple[str, ...]
     problems: tuple[tuple[str, str], ...]
     rollouts: tuple[Json, ...] = ()
+    probe: Json = field(default_factory=dict)
+    """What `weitiao probe` measured; empty where it was not asked to."""
 
     @property
     def task(self) -> str:
@@ -102,6 +104,7 @@ def read_folder(path: Path) -> RunFolder:
     absent: list[str] = []
     problems: list[tuple[str, str]] = []
     config_text = _read_text(path, "config.yaml", absent, problems)
+    rollouts, probe = _read_lines(path, "rollouts.jsonl", [], problems), _read_object(path, "evaluation/probe.json", [], problems)
     objects = {name: _read_object(path, name, absent, problems) for name in _JSON_FILES}
     lines = {name: _read_lines(path, name, absent, problems) for name in _LINE_FILES}
     if len(absent) == 1 + len(_JSON_FILES) + len(_LINE_FILES):
@@ -125,7 +128,8 @@ def read_folder(path: Path) -> RunFolder:
         baseline_answers=_baseline_answers(path),
         absent=tuple(absent),
         problems=tuple(problems),
-        rollouts=_read_lines(path, "rollouts.jsonl", [], problems),
+        rollouts=rollouts,
+        probe=probe,
     )
 
 

@@ -15,12 +15,13 @@ VerdictKind = Literal["higher", "lower", "undecided", "conflicting", "untested"]
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a paired comparison shows. ``conflicting``: the interval and McNemar's test (at 0.05) do not agree."""
+    """What a paired comparison shows. ``conflicting``: the interval and the ``test`` (at 0.05) do not agree. ``test``: the name of the one
+    that was made, None where none was."""
 
     kind: VerdictKind
     difference: Reading | None = None
     p: float | None = None
-    test: str = "McNemar"
+    test: str | None = None
 
     @property
     def figures(self) -> str:
@@ -29,6 +30,11 @@ class Verdict:
             return ""
         words = t("差 ", "difference ") + estimate(self.difference, sign=True)
         return words if self.p is None else words + t(f"，{self.test} ", f", {self.test} ") + p_value(self.p)
+
+    @property
+    def disagreement(self) -> str:
+        """Why nothing is concluded where the kind is ``conflicting``."""
+        return t(f"{self.test}与区间不一致，不能下结论。", f"The {self.test} and the interval disagree: undecided.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +59,9 @@ class Headline:
 def judge(pair: Json | None) -> Verdict:
     """The verdict on one entry of comparison.json ``pairs``."""
     difference = reading(dig(pair, "difference"))
-    flipped = finite(dig(pair, "sign_flip", "p_value"))
-    p = flipped if flipped is not None else finite(dig(pair, "mcnemar", "p_value"))
-    test = "McNemar" if flipped is None else t("置换检验", "permutation test")
+    tests = {"mcnemar": t("McNemar 检验", "McNemar test"), "sign_flip": t("置换检验", "permutation test")}
+    made = next((name for name in tests if dig(pair, name) is not None), None)
+    test, p = (None, None) if made is None else (tests[made], finite(dig(pair, made, "p_value")))
     if difference is None or difference.low is None or difference.high is None:
         return Verdict("untested", difference, p, test)
     includes_zero = difference.low <= 0 <= difference.high
@@ -205,8 +211,8 @@ def _before_after(title: str, before: Reading | None, after: Reading, verdict: V
             )
         case "conflicting":
             return t(
-                f"{title}训练前 {b}，训练后 {a}（{rows}；{figures}）。区间与 McNemar 检验不一致，不能下结论。",
-                f"{title} was {b} before and is {a} after ({rows}; {figures}). The interval and McNemar's test disagree: undecided.",
+                f"{title}训练前 {b}，训练后 {a}（{rows}；{figures}）。{verdict.disagreement}",
+                f"{title} was {b} before and is {a} after ({rows}; {figures}). {verdict.disagreement}",
             )
     tail = t("差别没有检验。", "The difference was not tested.")
     return t(f"{title}训练前 {b}，训练后 {a}（{rows}）。{tail}", f"{title} was {b} before and is {a} after ({rows}). {tail}")
@@ -232,8 +238,8 @@ def _against_baseline(name: str, value: Reading, verdict: Verdict) -> str:
             )
         case "conflicting":
             return t(
-                f"与最好的基线「{name}」的 {b} 相比（{figures}），区间与 McNemar 检验不一致，不能下结论。",
-                f"Against the best baseline, {name}, at {b} ({figures}), the interval and McNemar's test disagree: undecided.",
+                f"与最好的基线「{name}」的 {b} 相比（{figures}）。{verdict.disagreement}",
+                f"Against the best baseline, {name}, at {b} ({figures}). {verdict.disagreement}",
             )
     return t(f"最好的基线「{name}」是 {b}；差别没有检验。", f"The best baseline, {name}, is at {b}; the difference was not tested.")
 

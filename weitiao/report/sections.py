@@ -75,13 +75,14 @@ def _cell(evaluation: Json, name: str, best: float | None) -> Cell:
 
 @dataclass(frozen=True, slots=True)
 class PairRow:
-    """One paired comparison, as it is printed."""
+    """One paired comparison, as it is printed. ``test``: the name of the one that was made; empty, as its figures, where none was."""
 
     title: str
     difference: str
     detail: str
     a_only: str
     b_only: str
+    test: str
     p: str
     words: str
     tone: str
@@ -103,9 +104,10 @@ def _pair_row(pair: Json, titles: dict[str, str]) -> PairRow:
         title=t(f"{a} 对 {b}", f"{a} vs {b}"),
         difference=absent() if difference is None else signed(difference.value),
         detail="" if difference is None else interval(difference, sign=True) + n,
-        a_only=count(dig(pair, "mcnemar", "a_only")),
-        b_only=count(dig(pair, "mcnemar", "b_only")),
-        p=p_value(verdict.p).removeprefix("p\u00a0").removeprefix("=\u00a0"),
+        a_only=count(dig(pair, "mcnemar", "a_only")) if "mcnemar" in pair else "",
+        b_only=count(dig(pair, "mcnemar", "b_only")) if "mcnemar" in pair else "",
+        test=verdict.test or "",
+        p=p_value(verdict.p).removeprefix("p\u00a0").removeprefix("=\u00a0") if verdict.test else "",
         words=words,
         tone=tone,
     )

@@ -23,6 +23,7 @@ class MetricRow:
     n: str
     difference: str
     p: str
+    test: str
     tone: str
 
 
@@ -68,6 +69,7 @@ def metric_rows(folder: RunFolder) -> list[MetricRow]:
                 count(known.n) if known else absent(),
                 "—" if verdict.difference is None else estimate(verdict.difference, sign=True),
                 "—" if verdict.p is None else p_value(verdict.p).removeprefix("p\u00a0").removeprefix("=\u00a0"),
+                verdict.test or "—",
                 {"higher": "good", "lower": "bad"}.get(verdict.kind, "open"),
             )
         )

@@ -16,6 +16,7 @@ from weitiao import __version__
 from weitiao.config import RunConfig
 from weitiao.errors import WeitiaoError
 from weitiao.language import current
+from weitiao.masking import masked
 from weitiao.watch import details
 from weitiao.watch.curves import EXACT_BYTES, read_curves
 from weitiao.watch.files import read_text
@@ -200,7 +201,7 @@ def _add_actions(app: FastAPI, runs: Runs, launcher: Launcher, playground: Playg
         try:
             return Json({"name": launcher.start(given.settings)})
         except (WeitiaoError, OSError) as error:
-            raise HTTPException(409, str(error)) from None
+            raise HTTPException(409, masked(str(error))) from None
 
     @app.post("/api/runs/{run}/resume")
     def resume(run: RunId) -> Json:
@@ -208,7 +209,7 @@ def _add_actions(app: FastAPI, runs: Runs, launcher: Launcher, playground: Playg
         try:
             launcher.resume(path)
         except (WeitiaoError, OSError) as error:
-            raise HTTPException(409, str(error)) from None
+            raise HTTPException(409, masked(str(error))) from None
         return Json({"name": path.name})
 
     @app.post("/api/runs/{run}/stop")

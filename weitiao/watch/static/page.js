@@ -10,7 +10,8 @@ const WORDS = {
     base: "基础模型", tuned: "微调后", sentence: "一段文本", gone: "连不上服务器。", unauthorised: "令牌不对：请用终端里打印的地址打开。", began: "已开始：", asked: "已请它停下：做完这一步，保存后结束。",
     goesOn: "继续：", dataFolder: "数据文件写相对路径，从这个文件夹算起：", default: "默认", test: "测试集", train: "训练", noLog: "不是从这一页启动的运行没有日志。", k_n: "新的运行", k_jk: "下一个、上一个运行", k_o: "叠加或取消",
     k_l: "中文 / English", k_t: "明暗", k_arrows: "在标签之间移动", compared: "叠加这个运行",
-    accuracy: "准确率", "train/grad_norm": "梯度范数", "train/learning_rate": "学习率", "train/memory_bytes": "内存（字节）", "train/tokens_per_second": "词元/秒", "validation/perplexity": "验证困惑度" },
+    classification: "分类", qa: "问答", generation: "生成", preference: "偏好", full: "全参数", lora: "LoRA", head: "只训练头", macro_f1: "宏平均 F1", reward: "奖励", perplexity: "困惑度",
+    bits_per_character: "每字符比特数", accuracy: "准确率", "train/grad_norm": "梯度范数", "train/learning_rate": "学习率", "train/memory_bytes": "内存（字节）", "train/tokens_per_second": "词元/秒", "validation/perplexity": "验证困惑度" },
   en: { skip: "skip to content", newRun: "New run", theme: "Theme", runs: "Runs", none: "There is no run in this folder yet.", stop: "Stop", resume: "Resume", report: "Report", allSettings: "all settings",
     close: "Close", yaml: "The configuration", command: "The same as a command", start: "Start training", keys: "Keyboard", running: "running", finished: "finished", failed: "failed", interrupted: "interrupted",
     stopped: "stopped", curves: "Curves", results: "Results", predictions: "Predictions", data: "Data", settings: "Settings", log: "Log", play: "Try it", step: "step", loss: "loss", rate: "learning rate",
@@ -22,7 +23,7 @@ const WORDS = {
     asking: "Answering (the first time the models are loaded) …", base: "base model", tuned: "tuned", sentence: "A text", gone: "The server cannot be reached.",
     unauthorised: "Wrong token: open the address that the terminal shows.", began: "started: ", asked: "Asked to stop: it finishes the step, saves and ends.", goesOn: "goes on: ",
     dataFolder: "Paths of data files start from this folder: ", default: "default", test: "test split", train: "training", noLog: "A run that was not started here has no log.", k_n: "new run", k_jk: "next, previous run",
-    k_o: "overlay or not", k_l: "中文 / English", k_t: "light or dark", k_arrows: "move between tabs", compared: "overlay this run",
+    lora: "LoRA", macro_f1: "macro-F1", bits_per_character: "bits per character", k_o: "overlay or not", k_l: "中文 / English", k_t: "light or dark", k_arrows: "move between tabs", compared: "overlay this run",
     "train/grad_norm": "gradient norm", "train/learning_rate": "learning rate", "train/memory_bytes": "memory (bytes)", "train/tokens_per_second": "tokens/s", "validation/perplexity": "validation perplexity" } };
 const COLOURS = ["#0b62a4", "#d55e00", "#1f8a4c", "#a0439c", "#b58900", "#00909e", "#c2185b", "#6d6d6d", "#5b4bd1", "#8a5a2b"];
 const TABS = ["curves", "results", "predictions", "data", "settings", "log", "play"];
@@ -123,7 +124,7 @@ function renderRuns() {
     const bar = run.state === "running" && run.planned_steps ? el("progress", { max: run.planned_steps, value: step ?? 0, "aria-label": run.name }) : null;
     return el("li", { class: run.id === state.chosen ? "chosen" : "", "data-id": run.id }, box,
       el("button", { onclick: () => choose(run.id), "aria-current": run.id === state.chosen ? "true" : false }, el("span", { class: "name" }, run.name),
-        el("span", { class: "facts" }, el("span", {}, `${t(run.state)} · ${run.task ?? ""} ${run.method ?? ""}`), el("span", {}, score)), bar));
+        el("span", { class: "facts" }, el("span", {}, `${t(run.state)} · ${t(run.task ?? "")} ${t(run.method ?? "")}`), el("span", {}, score)), bar));
   }));
   if (active) document.querySelector(`#runs li[data-id="${active}"] ${kind === "INPUT" ? "input" : "button"}`)?.focus();
 }
@@ -143,10 +144,11 @@ function renderHead() {
   const metric = ["validation/accuracy", "validation/macro_f1", "validation/loss"].find((name) => name in last);
   const points = (metric && kept.series[metric]) || [], values = points.map((p) => p[1]);
   const best = values.length ? (metric.endsWith("loss") ? Math.min(...values) : Math.max(...values)) : null;
-  const tiles = [["step", `${last["train/step"] ?? run.training?.steps ?? 0} / ${run.planned_steps ?? "?"}`], ["loss", number(last["train/loss"])], ["rate", number(last["train/learning_rate"], 3)],
+  const done = last["train/step"] ?? run.training?.steps ?? 0, planned = run.planned_steps ?? (run.state === "finished" ? run.training?.steps : null);
+  const tiles = [["step", planned == null ? `${done}` : `${done} / ${planned}`], ["loss", number(last["train/loss"])], ["rate", number(last["train/learning_rate"], 3)],
     ["speed", number(last["train/tokens_per_second"], 3)], ["memory", bytes(last["train/memory_bytes"])], ["left", run.state === "running" ? seconds(left(run)) : "–"],
     ["validation", metric ? `${number(last[metric], 3)}` : "–"], ["best", number(best, 3)]];
-  $("tiles").replaceChildren(...tiles.map(([key, value]) => el("div", {}, el("dt", {}, key === "validation" && metric ? `${t(key)} ${metric.split("/")[1]}` : t(key)), el("dd", {}, value))));
+  $("tiles").replaceChildren(...tiles.map(([key, value]) => el("div", {}, el("dt", {}, key === "validation" && metric ? `${t(key)} ${t(metric.split("/")[1])}` : t(key)), el("dd", {}, value))));
 }
 function renderTabs() {
   $("tabs").replaceChildren(...TABS.map((tab) => el("button", { role: "tab", id: `tab-${tab}`, "aria-selected": String(tab === state.tab), tabindex: tab === state.tab ? "0" : "-1", onclick: () => open(tab) }, t(tab))));
