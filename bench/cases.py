@@ -67,6 +67,13 @@ def long_rows(model: str, count: int, answer: int, mean: int, most: int, equal: 
     return {"rows": rows, "answers": [answer or n - 1 for n in map(int, lengths)], "model": folder(model)}
 
 
+def pairs(model: str, count: int, prompt: int, answer: int) -> dict[str, Any]:
+    """Random prompts that share nothing, each with a better and a worse answer, all of the same lengths."""
+    draw = np.random.default_rng(0)
+    rows = [[draw.integers(100, 8000, n).tolist() for n in (prompt, answer, answer)] for _ in range(count)]
+    return {"pairs": rows, "rows": [[*p, *c, *r] for p, c, r in rows], "model": folder(model)}
+
+
 def scored(count: int) -> dict[str, Any]:
     """Prompts for a `score` head, with the labels' numbers."""
     texts, gold = builtin_texts(count)

@@ -10,6 +10,7 @@ import torch
 from worker import Round, clock, serve
 
 from weitiao.config import HeadMethod, LoraMethod, OptimConfig, RunConfig
+from weitiao.config_objectives import DpoObjective
 from weitiao.data.batch import Batch, Plan, make_batch
 from weitiao.data.render import ChatEncoder
 from weitiao.evaluate.predict import Predictor
@@ -17,9 +18,11 @@ from weitiao.methods import apply_method
 from weitiao.model.frozen import forget_frozen_states, keep_frozen_states
 from weitiao.model.load import choose_precision, find_model, load_causal, load_tokenizer, load_with_score_head
 from weitiao.model.logprobs import negative_log_likelihood
+from weitiao.model.trees import base_weights, score_trees, with_reference
 from weitiao.objectives.next_token import label_loss, next_token_loss
+from weitiao.objectives.preference import preference_loss
 from weitiao.optim import Optimizer
-from weitiao.records import Encoded, Example
+from weitiao.records import Branch, Encoded, Example, Tree
 from weitiao.tasks.classification import Classification, Prompt
 from weitiao.train import train
 
@@ -66,6 +69,29 @@ def sft(case: dict[str, Any], mode: str) -> tuple[dict[str, Any], Round]:
         return {"loss": steps[-1].loss, "gradient_norm": steps[0].gradient_norm}
 
     return {"loss0": loss0}, one_round
+
+
+def dpo(case: dict[str, Any], _mode: str) -> tuple[dict[str, Any], Round]:
+    """DPO with LoRA over the case's pairs once a round; what the base model says of them is computed once, before."""
+    folder, dtype = _load(case)
+    torch.manual_seed(0)
+    model = apply_method(load_causal(folder, CPU, dtype), LoraMethod(rank=case["rank"], alpha=case["alpha"], dropout=0.0))
+    trees = [
+        Tree(str(i), tuple(prompt), tuple(Branch(tuple(answer), (True,) * len(answer)) for answer in answers))
+        for i, (prompt, *answers) in enumerate(case["pairs"])
+    ]
+    with base_weights(model) as base:
+        trees = with_reference(trees, score_trees(base, trees, 4096))
+    objective, plan = preference_loss(DpoObjective()), InOrder(trees, case["batch_rows"], 4096, 1.0, None, 0)
+    optimizer = Optimizer(model.parameters(), OptimConfig(schedule="constant", warmup_share=0.0, weight_decay=0.0), case["learning_rate"])
+    with torch.no_grad():
+        parts = [objective(model, batch) for batch in next(iter(plan.steps()))]
+
+    def one_round() -> dict[str, Any]:
+        steps = list(train(model, objective, plan, optimizer))
+        return {"loss": steps[-1].loss, "gradient_norm": steps[0].gradient_norm}
+
+    return {"loss0": sum(float(part.total) for part in parts) / sum(part.weight for part in parts)}, one_round
 
 
 def head(case: dict[str, Any], _mode: str) -> tuple[dict[str, Any], Round]:
@@ -133,7 +159,7 @@ def output_inputs(case: dict[str, Any], trained: bool) -> tuple[torch.Tensor, to
     return hidden, weight, places, torch.randint(case["vocabulary"], (case["supervised"],))
 
 
-KINDS = {"sft": sft, "head": head, "labels": labels, "output": output_head}
+KINDS = {"sft": sft, "dpo": dpo, "head": head, "labels": labels, "output": output_head}
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 trainer   transformers' Trainer as in the SwanLab tutorial: bfloat16 weights, peft, gradient checkpointing, padding to the longest row
 trl       TRL's SFTTrainer: ``defaults``, or ``best``: no checkpointing (what else it offers on a CPU makes no difference)
+dpo       TRL's DPOTrainer, ``defaults`` or ``best`` likewise
 frozen    transformers' Trainer on a frozen trunk with a `score` head
 lm_eval   lm-eval's Hugging Face backend, one request per prompt and label
 generate  transformers' generate, greedy, with padding on the left
@@ -95,6 +96,30 @@ def trl(case: dict[str, Any], mode: str) -> tuple[dict[str, Any], Round]:
     return _rounds(make)
 
 
+def dpo(case: dict[str, Any], mode: str) -> tuple[dict[str, Any], Round]:
+    """TRL's DPOTrainer with LoRA, the references computed before (by its own method, on the very token ids)."""
+    from datasets import Dataset
+    from trl import DPOConfig, DPOTrainer
+
+    best = {"gradient_checkpointing": False} if mode == "best" else {}
+    words = Dataset.from_list([{"prompt": "a", "chosen": " b", "rejected": " c"}])  # what it wants to be made with
+    data = Dataset.from_list([dict(zip(("prompt_ids", "chosen_ids", "rejected_ids"), pair, strict=True)) for pair in case["pairs"]])
+    state: dict[str, Any] = {}
+
+    def make() -> Any:
+        settings = DPOConfig(**_arguments(case), max_length=None, precompute_ref_log_probs=True, **best)
+        if state and "ref" in state["model"].peft_config:
+            state["model"].delete_adapter("ref")  # which a trainer of an adapted model adds
+        lora = None if state else _lora(case)
+        made = DPOTrainer(model=state.get("model", case["model"]), args=settings, train_dataset=words, peft_config=lora)
+        if not state:
+            state["data"] = made._precompute_ref_logps(data, "train", case["batch_rows"])
+        state["model"], made.train_dataset = made.model, state["data"]
+        return made
+
+    return _rounds(make)
+
+
 def frozen(case: dict[str, Any], _mode: str) -> tuple[dict[str, Any], Round]:
     """A `score` head on a frozen trunk; every epoch runs the trunk."""
     from datasets import Dataset
@@ -171,7 +196,7 @@ def torch_head(case: dict[str, Any], mode: str) -> tuple[dict[str, Any], Round]:
     return {}, one_round
 
 
-SIDES = {"trainer": trainer, "trl": trl, "frozen": frozen, "lm_eval": lm_eval, "generate": generate, "torch": torch_head}
+SIDES = {"trainer": trainer, "trl": trl, "dpo": dpo, "frozen": frozen, "lm_eval": lm_eval, "generate": generate, "torch": torch_head}
 
 
 if __name__ == "__main__":
