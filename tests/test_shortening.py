@@ -1,5 +1,6 @@
 """Rows that are too long keep instruction, options, header, answer and end token; chats lose their oldest exchanges, then document text."""
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -88,6 +89,14 @@ def test_all_turns_or_the_last_are_trained(encoder: ChatEncoder) -> None:
     assert trained_text(encoder, last) == "丁<|im_end|>"
     assert (both.passage.characters, last.passage.characters) == (2, 1)
     assert both.encoded.tokens == last.encoded.tokens
+
+
+def test_turns_that_the_data_marks_are_not_trained(encoder: ChatEncoder) -> None:
+    example = chat("甲", "乙", "丙", "丁")
+    marked = dataclasses.replace(
+        example, prompt=(example.prompt[0], dataclasses.replace(example.prompt[1], trained=False), example.prompt[2])
+    )
+    assert trained_text(encoder, shortened(encoder, marked, 999)) == "丁<|im_end|>"
 
 
 def test_the_oldest_exchanges_go_first_and_whole(encoder: ChatEncoder) -> None:

@@ -23,11 +23,13 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a chat. ``fields`` is what the chat template is given beside role and content, such as ``tool_calls``."""
+    """One turn of a chat. ``fields`` is what the chat template is given beside role and content, such as ``tool_calls``. A turn of the
+    assistant that the data marks as not to be learned is not ``trained``."""
 
     role: Role
     content: str
     fields: Mapping[str, Any] = field(default_factory=dict)
+    trained: bool = True
 
     def as_dict(self) -> dict[str, Any]:
         """The turn as a chat template takes it."""

@@ -94,6 +94,20 @@ def test_chats(name: str, tmp_path: Path) -> None:
     assert said(example) == expected
 
 
+@pytest.mark.parametrize(("key", "no", "yes"), [("weight", 0, 1), ("loss", False, True), ("train", False, True)])
+def test_turns_marked_as_not_to_be_learned(key: str, no: Any, yes: Any, tmp_path: Path) -> None:
+    """OpenAI's `weight`, ms-swift's `loss`, Axolotl's `train`."""
+    first, second, third = ([{**turn, key: mark} if turn["role"] == "assistant" else turn for turn in turns("u: one", "a: two")]
+                            for mark in (no, yes, no))  # fmt: skip
+    (example,) = read(written(tmp_path, {"messages": [*first, *second, *third]}), "generation")
+    assert said(example) == ["u: one", "a: two", "u: one", "a: two"]  # nothing after the last learned answer changes the training
+    assert [turn.trained for turn in example.turns] == [True, False, True, True]
+    assert all(key not in turn.fields for turn in example.turns)
+    for bad, why in ((first, "every answer is marked as not to be trained"), ([first[0], {**first[1], key: 0.5}], "none of 0, 1")):
+        with pytest.raises(DataError, match=why):
+            read(written(tmp_path, {"messages": bad}), "generation")
+
+
 def test_openai_tool_calls(tmp_path: Path) -> None:
     messages = [
         *turns("u: What is the weather in San Francisco?"),

@@ -150,8 +150,22 @@ def _from_turns(cells: Mapping[str, Any], tags: Tags) -> Chat:
     if "chosen" in cells:
         chosen = _answer_turns(cells["chosen"], tags)
         turns = chosen if chosen and chosen[0].role in ("system", "user") else [*turns, *chosen]
+    else:
+        turns = _until_trained(turns)
     answers = (turns[-1].content,) if turns else ()
     return Chat((*_system(cells, turns), *turns), answers, _tools(cells.get("tools")), _last_user_text(turns))
+
+
+def _until_trained(turns: list[Message]) -> list[Message]:
+    """The turns up to the last answer that is learned: what comes after it changes nothing in the training."""
+    answers = [turn.trained for turn in turns if turn.role == "assistant"]
+    if answers and not any(answers):
+        raise _Unusable("bad_chat: " + t("每个回答都标着不训练", "every answer is marked as not to be trained"))
+    while turns and turns[-1].role == "assistant" and not turns[-1].trained:
+        turns = turns[:-1]
+        while turns and turns[-1].role != "assistant":
+            turns = turns[:-1]
+    return turns
 
 
 def _from_pair(cells: Mapping[str, Any], shape: str, tags: Tags) -> Chat:
@@ -250,9 +264,21 @@ def _message(item: object, tags: Tags) -> Message:
         raise _Unusable("bad_chat: " + t(f"不认识的角色 {name[:40]!r}", f"unknown role {name[:40]!r}"))
     content = _content(item.get(content_key))
     if role == "function_call":
-        return Message("assistant", "", {"tool_calls": _calls(content)})
-    fields = {key: value for key, value in item.items() if key not in (role_key, content_key, "loss", "weight") and value is not None}
-    return Message(_ROLES[role], content, fields)
+        return Message("assistant", "", {"tool_calls": _calls(content)}, _is_trained(item))
+    fields = {key: value for key, value in item.items() if key not in (role_key, content_key, *_MARKS) and value is not None}
+    return Message(_ROLES[role], content, fields, _is_trained(item))
+
+
+_MARKS = ("weight", "loss", "train")
+"""Keys of a message that say whether it is learned: OpenAI's, ms-swift's, Axolotl's."""
+
+
+def _is_trained(item: Mapping[str, Any]) -> bool:
+    marks = {key: item[key] for key in _MARKS if item.get(key) is not None}
+    for key, value in marks.items():
+        if value not in (0, 1):  # True and False too
+            raise _Unusable("bad_chat: " + t(f"{key}: {value!r} 不是 0、1、true、false", f"{key}: {value!r} is none of 0, 1, true, false"))
+    return all(marks.values())
 
 
 _ROLES: dict[str, Role] = {"system": "system", "user": "user", "assistant": "assistant", "tool": "tool"}

@@ -87,7 +87,7 @@ class Rows:
     def add(self, content: Content, split: SplitName | None) -> None:
         """Keep one row; ``split`` None: not settled yet."""
         chat = content.chat
-        turns = [] if chat is None else [[turn.role, turn.content, turn.fields] for turn in chat.turns]
+        turns = [] if chat is None else [[turn.role, turn.content, turn.fields, turn.trained] for turn in chat.turns]
         rest = [] if chat is None else [chat.answers, chat.tools, chat.document, chat.rejected]
         self._starts.append(self._starts[-1] + self._store.write(_packed([content.document, turns, *rest])))
         file = self._number(content.file)
@@ -115,7 +115,7 @@ class Rows:
         chat = None
         if turns:
             answers, tools, place, rejected = rest
-            messages = tuple(Message(role, text, fields) for role, text, fields in turns)
+            messages = tuple(Message(*turn) for turn in turns)
             chat = Chat(messages, tuple(answers), tuple(tools), None if place is None else (place[0], place[1]), rejected)
         return Content(self.file(number), self.line(number), document, self.label(number), self.candidates(number), chat)
 

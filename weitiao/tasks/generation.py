@@ -65,7 +65,7 @@ def pack_chats(
 
 def _turns(example: Example, task: GenerationTask | QaTask) -> Turns:
     turns = example.turns
-    places = [place for place, turn in enumerate(turns) if turn.role == "assistant"]
+    places = [place for place, turn in enumerate(turns) if turn.role == "assistant" and turn.trained]
     return Turns(turns, example.tools, tuple(places if task.train_on == "all" else places[-1:]))
 
 
