@@ -1,6 +1,6 @@
 """How long saving halts a training: `python bench/save_stall.py --model FOLDER --data reviews.csv --out bench/results/save-stall.json`.
 
-The same full-parameter training twice, a checkpoint a minute: written in the background (as it is) and with the training halted for it.
+The same training twice, a checkpoint a minute: written in the background (as it is) and with the training halted for it.
 """
 
 import argparse
@@ -17,11 +17,11 @@ from weitiao import finetune, load_config, saves
 from weitiao.progress import Reporter
 
 
-def measure(model: str, data: str, steps: int, folder: str, from_bytes: int) -> dict[str, Any]:
+def measure(model: str, data: str, method: str, steps: int, folder: str, from_bytes: int) -> dict[str, Any]:
     """Seconds of training and seconds that it stood still. ``from_bytes``: checkpoints of this size are written in the background."""
     saves.BACKGROUND_BYTES = from_bytes
     settings = [
-        f"model={model}", f"data.train={data}", f"runs={folder}", "method=full", f"train.max_steps={steps}", "train.batch_rows=8",
+        f"model={model}", f"data.train={data}", f"runs={folder}", f"method={method}", f"train.max_steps={steps}", "train.batch_rows=8",
         "train.checkpoint.every_minutes=1", "train.validate_every=1000", "evaluate.before=false", "evaluate.after=false",
         "evaluate.baselines=false", "data.validation_share=0.05", "data.test_share=0.05",
     ]  # fmt: skip
@@ -35,15 +35,17 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", required=True)
     parser.add_argument("--data", required=True)
+    parser.add_argument("--method", default="full")
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--out", required=True)
     given = parser.parse_args()
     found: dict[str, Any] = {}
     for name, from_bytes in (("background", saves.BACKGROUND_BYTES), ("halting", 1 << 62)):
         with tempfile.TemporaryDirectory(dir=Path(given.out).parent) as folder:
-            found[name] = measure(given.model, given.data, given.steps, folder, from_bytes)
+            found[name] = measure(given.model, given.data, given.method, given.steps, folder, from_bytes)
     found |= {
-        "command": f"python bench/save_stall.py --model {Path(given.model).name} --data {Path(given.data).name} --steps {given.steps}",
+        "command": f"python bench/save_stall.py --model {Path(given.model).name} --data {Path(given.data).name} --method {given.method} "
+        f"--steps {given.steps}",
         "date": datetime.now(timezone.utc).date().isoformat(),
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
     }

@@ -14,6 +14,9 @@ import yaml
 from commands import command
 
 from weitiao import storage
+from weitiao.config import load_config
+from weitiao.errors import ConfigError
+from weitiao.finetune import complete, finetune
 from weitiao.run import Run
 
 
@@ -54,6 +57,13 @@ def test_a_folder_that_is_deleted_ends_the_run_and_does_not_come_back(config, tm
     assert not run.exists()
     monkeypatch.undo()
     assert command("train", config, "-q").code == 0
+
+
+def test_a_folder_that_is_deleted_before_its_report_is_missed_by_name(config):
+    run = finetune(load_config(config))
+    shutil.rmtree(run.path)
+    with pytest.raises(ConfigError, match="folder is gone"):
+        complete(run)
 
 
 class _ReadOnly(storage.Disk):

@@ -165,6 +165,8 @@ class Run:
     def config(self) -> RunConfig:
         """The resolved configuration of the run."""
         path = self.path / "config.yaml"
+        if not self.path.is_dir():
+            raise ConfigError(str(self.path), t("运行文件夹不见了", "the run's folder is gone"), t("重新训练", "train again"))
         if not path.is_file():
             raise ConfigError(str(path), t("没有这个文件", "no such file"), t("给出一个运行文件夹", "give the folder of a run"))
         return load_config(path)

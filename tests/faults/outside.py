@@ -27,7 +27,7 @@ _NEW_MOUNTS, _NEW_USER = 0x00020000, 0x10000000
 _READ_ONLY, _REMOUNT, _BIND, _RECURSIVE, _PRIVATE, _DETACH = 1, 32, 4096, 16384, 1 << 18, 2
 _PAGE = 4096
 _libc = ctypes.CDLL(None, use_errno=True)
-SAID = [os.strerror(code) for code in (errno.ENOSPC, errno.EFBIG, errno.EROFS, errno.ENOENT)] + ["disk space"]
+SAID = [os.strerror(code) for code in (errno.ENOSPC, errno.EFBIG, errno.EROFS, errno.ENOENT)] + ["disk space", "folder is gone"]
 """One of these must be in the message of a run that did not go through."""
 
 
