@@ -1,8 +1,11 @@
 """The audit of chats (task `generation`): what is asked and what is answered both count, a system prompt makes nothing alike."""
 
+import random
+
+import pytest
 from planted import clean_texts
 
-from weitiao.audit import accounts
+from weitiao.audit import accounts, copies
 from weitiao.audit.checks import run_checks
 from weitiao.audit.findings import AuditInput
 from weitiao.data.chats import Chat
@@ -37,6 +40,35 @@ def test_clean_chats_are_silent_whatever_their_system_prompt() -> None:
     found = audited(shared, [(TEXTS[i][:35], TEXTS[i + 100], SYSTEM) for i in range(60, 70)])
     assert list(found) in ([], ["languages"])  # a text may begin with a name in Latin letters
     assert audited([(f"请把下面这段话翻译成流畅自然的英文，不要解释。\n{question}", answer) for question, answer in CLEAN]) == {}
+
+
+def test_a_long_instruction_before_short_texts_is_no_contamination() -> None:
+    draw = random.Random(0)
+    instruction = "".join(TEXTS[300:310])
+    asked = [instruction + "".join(draw.choices(TEXTS[0] + TEXTS[1], k=60)) for _ in range(200)]
+    rows = [(question, TEXTS[i]) for i, question in enumerate(asked)]
+    assert "contamination" not in audited(rows[:150], rows[150:])
+    held = asked[150][-60:]
+    found = audited([*rows[:149], (asked[149] + held, TEXTS[149])], rows[150:])["contamination"]
+    assert (found["count"], found["rows"][0]["line"], found["rows"][0]["other"]) == (1, 1, "train.jsonl:150")
+
+
+def test_contained_texts_are_those_that_counting_finds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against the share of n-grams counted one by one; clauses that many texts share make the near misses."""
+    draw = random.Random(1)
+    clauses = [text[:20] for text in TEXTS[:40]]
+    train = ["".join(draw.choices(clauses, k=draw.randint(3, 9))) for _ in range(300)]
+    test = ["".join(draw.choices(clauses, k=draw.randint(2, 4))) for _ in range(60)] + [text[5:60] for text in train[::10]]
+    gram, share = copies.CONTAINED_GRAM, copies.CONTAINED_SHARE
+    grams = [{text[i : i + gram] for i in range(len(text) - gram + 1)} for text in (*test, *train)]
+    held = {
+        i: next((j for j in range(len(train)) if len(grams[i] & grams[len(test) + j]) >= share * len(grams[i])), None)
+        for i in range(len(test))
+    }
+    monkeypatch.setattr(copies, "CONTAINED_ROWS", 1000)
+    expected = {i: j for i, j in held.items() if j is not None}
+    assert copies._contained(test, train) == expected
+    assert 30 <= len(expected) < 90
 
 
 def test_a_repeated_chat_has_question_and_answer_of_another() -> None:

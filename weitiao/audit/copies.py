@@ -1,18 +1,19 @@
 """Rows that stand in the data more than once: in training, or, worse, in training and in what is to judge it."""
 
 from collections import defaultdict
+from collections.abc import Iterator
 
 import numpy as np
 
 from weitiao.audit.findings import MOST_ROWS, AuditInput, Finding, Item, Words, graded, noun, place, share, verb
-from weitiao.data.similar import Integers, Longs, distinct_pairs, hashed_grams
+from weitiao.data.similar import Integers, Longs, distinct_pairs, hashed_grams, strip_common
 from weitiao.records import SplitName
 
 LEAK_STOPS = 0.01
 """From this share of the test rows on, leaked rows can move an accuracy by as much as runs differ."""
-CONTAINED_FROM, CONTAINED_SHARE, CONTAINED_GRAM, CONTAINED_SAMPLE = 30, 0.8, 13, 64
+CONTAINED_FROM, CONTAINED_SHARE, CONTAINED_GRAM, CONTAINED_SAMPLE, CONTAINED_ROWS = 30, 0.8, 13, 64, 50
 """A test text of so many characters counts as contained when so much of its n-grams of this length (of a long text, a sample of so many)
-stand in one training text."""
+stand in one training text; of an n-gram in more texts than the last number the first ones are looked at."""
 
 
 def duplicates(data: AuditInput) -> Finding | None:
@@ -164,15 +165,18 @@ def conflicting_labels(data: AuditInput) -> Finding | None:
 
 
 def contamination(data: AuditInput) -> Finding | None:
-    """Test rows whose text stands inside a longer training text."""
+    """Test rows whose text stands inside a longer training text; an instruction that most rows share is no part of it."""
     known = {item.asked for item in data.train}
     near = {group for item, group in zip(data.items, data.groups, strict=True) if item.split == "train"}
-    tests = [
-        item
-        for item, group in zip(data.items, data.groups, strict=True)
-        if item.split == "test" and len(item.asked) >= CONTAINED_FROM and item.asked not in known and group not in near
+    bare = strip_common([item.asked for item in data.items])
+    rows = list(zip(data.items, data.groups, bare, strict=True))
+    kept = [
+        (item, text)
+        for item, group, text in rows
+        if item.split == "test" and len(text) >= CONTAINED_FROM and item.asked not in known and group not in near
     ]
-    found = _contained(tests, data.train) if tests else {}
+    tests = [item for item, _ in kept]
+    found = _contained([text for _, text in kept], [text for item, _, text in rows if item.split == "train"]) if kept else {}
     if not found:
         return None
     n = len(found)
@@ -188,33 +192,67 @@ def contamination(data: AuditInput) -> Finding | None:
     )
 
 
-def _contained(tests: list[Item], train: list[Item]) -> dict[int, int]:
-    """Index of each test text that a training text holds → the index of that text."""
-    wanted, owners = hashed_grams([item.asked for item in tests], CONTAINED_GRAM)
-    wanted, owners = _smallest(*distinct_pairs(wanted, owners), len(tests))
-    sizes = np.bincount(owners, minlength=len(tests))
-    found: dict[int, int] = {}
+def _contained(tests: list[str], train: list[str]) -> dict[int, int]:
+    """Index of each test text that a training text holds → the index of that text.
+
+    Which pairs share much is asked only of those that share one of the test text's rarest n-grams: so many that a text which holds the
+    needed share of all holds one of these. Boilerplate, which all rows share, thus makes no pairs; of an n-gram that stands in very many
+    training texts the first ``CONTAINED_ROWS`` are looked at.
+    """
+    grams, owners = distinct_pairs(*hashed_grams(tests, CONTAINED_GRAM))
+    grams, owners = _smallest(grams, owners, len(tests))
+    owners, grams = owners[order := np.argsort(owners, kind="stable")], grams[order]
+    sizes, known = np.bincount(owners, minlength=len(tests)), np.unique(grams)
+    starts, places = np.cumsum(sizes) - sizes, np.searchsorted(known, grams)
+    needed = np.ceil(CONTAINED_SHARE * sizes).astype(np.int64)
+    texts = np.zeros(len(known), dtype=np.int64)
+    for _, held, _ in _held(train, known):
+        texts += np.bincount(held, minlength=len(known))
+    by_rarity = np.lexsort((texts[places], owners))
+    leads = by_rarity[np.arange(len(owners)) - starts[owners] <= (sizes - needed)[owners]]
+    leads = leads[np.argsort(places[leads], kind="stable")]
+    seen, found = np.zeros(len(known), dtype=np.int64), dict[int, int]()
+    for start, held, rows in _held(train, known):
+        early = seen[held] + np.arange(len(held)) - np.searchsorted(held, held) < CONTAINED_ROWS
+        seen += np.bincount(held, minlength=len(known))
+        hit, lead = _joined(held[early], places[leads])
+        pairs = np.unique(rows[early][hit] * len(tests) + owners[leads][lead])
+        there = np.sort(rows * len(known) + held)
+        for part in np.array_split(pairs, len(pairs) // 50_000 + 1):
+            j, i = np.divmod(part, len(tests))
+            number = np.repeat(np.arange(len(part)), sizes[i])
+            own = np.arange(len(number)) - np.repeat(np.cumsum(sizes[i]) - sizes[i], sizes[i]) + starts[i][number]
+            keys = j[number] * len(known) + places[own]
+            same = there[np.minimum(np.searchsorted(there, keys), len(there) - 1)] == keys
+            enough = np.bincount(number[same], minlength=len(part)) >= needed[i]
+            for test, row in zip(i[enough].tolist(), j[enough].tolist(), strict=True):
+                found.setdefault(test, start + row)
+    return found
+
+
+def _held(train: list[str], known: Longs) -> Iterator[tuple[int, Integers, Integers]]:
+    """Of some training texts at a time: the place of the first, and which of the known n-grams stand in which of them (each once, in the
+    order of the n-grams)."""
     start = 0
     while start < len(train):
         stop, size = start, 0
         while stop < len(train) and size < 2_000_000:
-            size += len(train[stop].asked)
+            size += len(train[stop])
             stop += 1
-        grams, rows = hashed_grams([item.asked for item in train[start:stop]], CONTAINED_GRAM)
-        first, last = np.searchsorted(wanted, grams, "left"), np.searchsorted(wanted, grams, "right")
-        hit = np.flatnonzero(last > first)
-        widths = (last - first)[hit]
-        # every (training row, test row) that shares an n-gram, counted once for each n-gram
-        offsets = np.arange(widths.sum()) - np.repeat(np.cumsum(widths) - widths, widths)
-        index = np.repeat(first[hit], widths) + offsets
-        shared = np.unique(np.repeat(rows[hit], widths) * len(wanted) + index)
-        both, counts = np.unique(shared // len(wanted) * len(tests) + owners[shared % len(wanted)], return_counts=True)
-        for pair, number in zip(both.tolist(), counts.tolist(), strict=True):
-            j, i = divmod(pair, len(tests))
-            if number >= CONTAINED_SHARE * sizes[i]:
-                found.setdefault(i, start + j)
+        grams, rows = hashed_grams(train[start:stop], CONTAINED_GRAM)
+        places = np.minimum(np.searchsorted(known, grams), len(known) - 1)
+        is_known = known[places] == grams
+        pairs = np.unique(places[is_known] * (stop - start) + rows[is_known])
+        yield start, *np.divmod(pairs, stop - start)
         start = stop
-    return found
+
+
+def _joined(left: Integers, right: Integers) -> tuple[Integers, Integers]:
+    """The pairs of places at which two lists have the same value; ``right`` is in order."""
+    first, last = np.searchsorted(right, left, "left"), np.searchsorted(right, left, "right")
+    widths = last - first
+    places = np.repeat(np.arange(len(left)), widths)
+    return places, np.arange(len(places)) - np.repeat(np.cumsum(widths) - widths, widths) + first[places]
 
 
 def _smallest(grams: Longs, owners: Integers, num_texts: int) -> tuple[Longs, Integers]:
