@@ -3,7 +3,10 @@
 import os
 import sys
 
-from weitiao.interrupts import INTERRUPTED, Interrupts
+try:
+    from weitiao.interrupts import INTERRUPTED, Interrupts
+except KeyboardInterrupt:  # some 10 ms, before anything can handle it
+    raise SystemExit(130) from None
 
 
 def main() -> None:
