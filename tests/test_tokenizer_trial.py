@@ -8,7 +8,8 @@ import pytest
 from commands import command
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
-from weitiao import cli, language
+from weitiao import language
+from weitiao.commands import line
 from weitiao.errors import ModelError
 from weitiao.model.load import BUILTIN_FOLDER
 from weitiao.model.tokenizer_trial import require_harmless_tokenizer
@@ -100,6 +101,6 @@ def test_what_a_text_sets_off_later_is_an_error_without_a_traceback(monkeypatch:
     def gives_up(*_: object, **__: object) -> None:
         raise PanicException("retry-limit-in-match over")
 
-    monkeypatch.setattr(cli, "app", gives_up)
+    monkeypatch.setattr(line, "app", gives_up)
     result = command("runs")
     assert (result.code, result.err) == (1, "error: the tokenizer's library gave up: retry-limit-in-match over\n")

@@ -180,24 +180,35 @@ def _means_the_same(folder: Path) -> bool:
 
 
 def power(scene: Scene, faults: int, seed: int) -> Tally:
-    """The power fails at a call inside a save: what was not synced is torn or gone. Half of the faults walk through the calls of one save,
-    half are drawn from all saves."""
+    """The power fails at a call drawn from all saves of a run: what was not synced is torn or gone."""
     tally, draw = Tally("power loss", seed), random.Random(seed)
     kinds = list(KINDS)
     windows = {kind: save_windows(scene, kind, f"windows-power-{kind}") for kind in kinds}
     for number in range(faults):
-        kind, name = kinds[number % len(kinds)], f"power-{number}"
-        inside = windows[kind]
-        one_save = inside[len(inside) // 2 :][:90]
-        at = one_save[number // len(kinds) % len(one_save)] if number % 2 else draw.choice(inside)
-        code = child(powered(scene, at, draw, lambda: finetune(scene.config(kind, name))))  # noqa: B023 - runs before the next turn
-        draw.random()  # the child drew from a copy
-        tally.faults += 1
-        if code != -signal.SIGKILL:
-            tally.failures.append(f"{kind}: ended with {code} before call {at}")
-        else:
-            go_on(tally, scene, kind, name, f"{kind}: power lost at call {at}")
+        kind = kinds[number % len(kinds)]
+        _lose_power(tally, scene, kind, f"power-{number}", draw.choice(windows[kind]), draw)
     return tally
+
+
+def states(scene: Scene, faults: int, seed: int) -> Tally:
+    """The power fails at one call of a save after the other, again and again with other draws of what is torn."""
+    tally, draw, kind = Tally("power loss, every call of one save", seed), random.Random(seed), "sft-lora"
+    calls = save_windows(scene, kind, "windows-states")
+    end = next(i for i in range(1, len(calls)) if calls[i] != calls[i - 1] + 1)
+    for number in range(faults):
+        _lose_power(tally, scene, kind, f"state-{number}", calls[number % end], draw)
+    tally.note(f"calls of the save: {end}")
+    return tally
+
+
+def _lose_power(tally: Tally, scene: Scene, kind: str, name: str, at: int, draw: random.Random) -> None:
+    code = child(powered(scene, at, draw, lambda: finetune(scene.config(kind, name))))
+    draw.random()  # the child drew from a copy
+    tally.faults += 1
+    if code != -signal.SIGKILL:
+        tally.failures.append(f"{kind}: ended with {code} before call {at}")
+    else:
+        go_on(tally, scene, kind, name, f"{kind}: power lost at call {at}")
 
 
 def terminate(scene: Scene, faults: int, seed: int) -> Tally:
@@ -316,7 +327,8 @@ PROGRAMMES: dict[str, tuple[Callable[[Scene, int, int], Tally], int]] = {
     "disk": (disk_errors, 12_000),
     "outside": (outside, 500),
     "damage": (damage, 5000),
-    "power": (power, 3000),
+    "power": (power, 1000),
+    "states": (states, 500),
     "term": (terminate, 100),
     "nan": (not_finite, 1000),
     "hostile": (hostile, 1000),
