@@ -46,6 +46,14 @@ def small_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache that keeps everything, however small; its folder."""
+    monkeypatch.setenv("WEITIAO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("weitiao.data.cache.SMALLEST_BYTES", 0)
+    return tmp_path / "cache"
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--measured", action="store_true", help="print the largest deviation met against each tolerance")
 

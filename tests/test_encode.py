@@ -34,11 +34,9 @@ def _english():
 
 
 @pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache folder that keeps everything, however small."""
-    monkeypatch.setenv(FOLDER, str(tmp_path / "cache"))
-    monkeypatch.setattr(encoding, "SMALLEST_BYTES", 0)
-    return tmp_path / "cache" / "tokens"
+def store(store: Path) -> Path:
+    """Where the token ids are."""
+    return store / "tokens"
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from weitiao.config import RunConfig
 from weitiao.config_tasks import GenerationTask, QaTask
-from weitiao.data.cache import SMALLEST_BYTES, Cache, code_hash, entry_key
+from weitiao.data.cache import Cache, code_hash, entry_key
 from weitiao.data.packed import Packed, PackedRow
 from weitiao.data.render import ChatEncoder
 from weitiao.data.rows import Examples
@@ -26,7 +26,7 @@ def encode(
     store = Cache.of_this_machine("tokens")
     if not examples:
         return Packed.of(())
-    if not isinstance(examples, Examples) or examples.num_bytes < SMALLEST_BYTES or store.folder is None:
+    if not isinstance(examples, Examples) or not store.takes(examples.num_bytes):
         return Packed.of(_rows(config, encoder, task, examples, most_tokens))
     settings = {
         "task": config.task.model_dump(mode="json"), "labels": task.labels if task else (), "shorten": config.data.shorten,

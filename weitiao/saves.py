@@ -52,6 +52,20 @@ class SavePoint:
         clock.tokens, clock.targets, clock.seconds = spent["tokens"], spent["targets"], spent["seconds"]
 
 
+@dataclass(frozen=True)
+class _State:
+    """What a checkpoint is written of; without moments it holds the best weights alone."""
+
+    step: int
+    weights: Mapping[str, torch.Tensor]
+    position: Mapping[str, Any]
+    moments: Mapping[str, torch.Tensor] | None = None
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(x.numel() * x.element_size() for x in (*self.weights.values(), *(self.moments or {}).values()))
+
+
 class Saves:
     """The checkpoints of one run. A save that fails never ends the run: it is reported, and the newest whole checkpoint stays.
 
@@ -95,12 +109,12 @@ class Saves:
             "clock": {"tokens": clock.tokens, "targets": clock.targets, "seconds": clock.seconds},
             "metrics_bytes": metrics_bytes,
         }
-        self._begin(step, weights, position, moments, best.step, optimizer.may_step)
+        self._begin(_State(step, weights, position, moments), best.step, optimizer.may_step)
 
     def save_best(self, best: Best) -> None:
         """Begin to save the best weights alone. Where that fails they are still in memory."""
         position = {"step": best.step, "resumable": False, "metric": best.metric, "value": best.value}
-        self._begin(best.step, best.weights, position, None, best.step, Event())  # copies, which nobody changes
+        self._begin(_State(best.step, best.weights, position), best.step, Event())  # copies, which nobody changes
 
     def require_best(self, best: Best) -> bool:
         """Save the best weights unless they are on disk, as they are not where an earlier attempt failed. False: they could not be."""
@@ -118,25 +132,16 @@ class Saves:
         finally:
             self.seconds += perf_counter() - start
 
-    def _begin(
-        self,
-        step: int,
-        weights: Mapping[str, torch.Tensor],
-        position: Mapping[str, Any],
-        moments: Mapping[str, torch.Tensor] | None,
-        best_step: int,
-        read: Event,
-    ) -> None:
+    def _begin(self, state: _State, best_step: int, read: Event) -> None:
         """Write a checkpoint, in the background if it is large. ``read`` is set when the tensors may change again."""
         self.finish()
-        start, done = perf_counter(), Future[bool]()
-        size = sum(x.numel() * x.element_size() for x in (*weights.values(), *(moments or {}).values()))
+        start, done, is_small = perf_counter(), Future[bool](), state.num_bytes < BACKGROUND_BYTES
 
         def write() -> None:
             try:
-                written = self._write(step, weights, position, moments, size, read)
+                written = self._write(state, read)
                 if written:
-                    self.num_saved += moments is not None
+                    self.num_saved += state.moments is not None
                     self._tidy(best_step)
                 done.set_result(written)
             except BaseException as error:  # raised by finish, in the thread that trains
@@ -146,12 +151,12 @@ class Saves:
 
         read.clear()
         self._written = done
-        if size < BACKGROUND_BYTES:
+        if is_small:
             write()
         else:
-            Thread(target=copy_context().run, args=(write,), name=f"step-{step}", daemon=True).start()  # in the language of the caller
+            Thread(target=copy_context().run, args=(write,), name=f"step-{state.step}", daemon=True).start()  # in the caller's language
         self.seconds += perf_counter() - start
-        if size < BACKGROUND_BYTES:
+        if is_small:
             self.finish()
 
     def newest(self) -> SavePoint | None:
@@ -178,21 +183,13 @@ class Saves:
             storage.verify_folder(self._path(position["best"]["step"]))
         return SavePoint(folder, position)
 
-    def _write(
-        self,
-        step: int,
-        weights: Mapping[str, torch.Tensor],
-        position: Mapping[str, Any],
-        moments: Mapping[str, torch.Tensor] | None,
-        size: int,
-        read: Event,
-    ) -> bool:
+    def _write(self, state: _State, read: Event) -> bool:
         """Write one checkpoint and read it back. False: it could not be written, which was said."""
-        folder = self._path(step)
+        folder = self._path(state.step)
         try:
-            if storage.free_bytes(self.folder) < size + _RECORDS_BYTES:
+            if storage.free_bytes(self.folder) < state.num_bytes + _RECORDS_BYTES:
                 raise OSError(errno.ENOSPC, "No space left on device")
-            checkpoint.save_checkpoint(folder, weights, position, moments, self.identity, read)
+            checkpoint.save_checkpoint(folder, state.weights, state.position, state.moments, self.identity, read)
             storage.verify_folder(folder)
         except (OSError, DamagedError) as error:
             cause = system_cause(error) if isinstance(error, OSError) else str(error)

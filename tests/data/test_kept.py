@@ -11,8 +11,8 @@ import pytest
 from weitiao import prepare as preparing
 from weitiao import storage
 from weitiao.config import RunConfig, build_config
+from weitiao.data import cache, kept
 from weitiao.data import examples as reading
-from weitiao.data import kept
 from weitiao.data.cache import FOLDER
 from weitiao.data.examples import Dataset, load_dataset
 from weitiao.data.render import ChatEncoder
@@ -30,14 +30,6 @@ def _english():
     use("en")
     yield
     use(None)
-
-
-@pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache that keeps everything, however small."""
-    monkeypatch.setenv(FOLDER, str(tmp_path / "cache"))
-    monkeypatch.setattr(kept, "SMALLEST_BYTES", 0)
-    return tmp_path / "cache"
 
 
 def chats(path: Path, word: str = "天气") -> Path:
@@ -207,9 +199,9 @@ def test_the_audit_is_kept_too(tmp_path: Path, store: Path, tiny_model: Path, mo
 
 def test_small_and_very_large_files_are_not_kept(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = config_of(chats(tmp_path / "chats.jsonl"))
-    monkeypatch.setattr(kept, "SMALLEST_BYTES", 10**6)
+    monkeypatch.setattr(cache, "SMALLEST_BYTES", 10**6)
     load_dataset(config)
-    monkeypatch.setattr(kept, "SMALLEST_BYTES", 0)
+    monkeypatch.setattr(cache, "SMALLEST_BYTES", 0)
     monkeypatch.setattr(kept, "LARGEST_BYTES", 100)
     assert load_dataset(config).key == ""
     assert not store.exists()

@@ -21,7 +21,8 @@ from unittest import mock
 from harness import KINDS, Counting, Scene, child, finetune, with_disk
 from tally import Tally, compare, is_complete
 
-from weitiao import encode, storage
+from weitiao import storage
+from weitiao.data import cache as data_cache
 
 _NEW_MOUNTS, _NEW_USER = 0x00020000, 0x10000000
 _READ_ONLY, _REMOUNT, _BIND, _RECURSIVE, _PRIVATE, _DETACH = 1, 32, 4096, 16384, 1 << 18, 2
@@ -195,7 +196,7 @@ def outside(scene: Scene, faults: int, seed: int) -> Tally:
     if not can_mount(scene.folder):
         total.note("skipped: no file system can be mounted here")
         return total
-    with mock.patch.dict(os.environ, {"WEITIAO_CACHE": str(cache)}), mock.patch.object(encode, "SMALLEST_BYTES", 0):
+    with mock.patch.dict(os.environ, {"WEITIAO_CACHE": str(cache)}), mock.patch.object(data_cache, "SMALLEST_BYTES", 0):
         for number in range(faults):
             kind, how = kinds[number // len(HOW) % len(kinds)], HOW[number % len(HOW)]
             if kind not in used:

@@ -54,6 +54,10 @@ class Cache:
         home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "weitiao"
         return cls((Path(place) if place else home) / kind, int(limit * 1e9))
 
+    def takes(self, num_bytes: int) -> bool:
+        """Whether what comes of so much text is worth keeping here."""
+        return self.folder is not None and num_bytes >= SMALLEST_BYTES
+
     def load(self, key: str, read: Callable[[Path], _Value], reporter: Reporter) -> _Value | None:
         """What ``read`` makes of the entry of this name; None where there is none. A damaged one is taken away."""
         if self.folder is None or not (entry := self.folder / key).is_dir():

@@ -13,7 +13,7 @@ import numpy as np
 from weitiao import storage
 from weitiao.config import RunConfig
 from weitiao.config_tasks import GenerationTask
-from weitiao.data.cache import SMALLEST_BYTES, Cache, code_hash, entry_key
+from weitiao.data.cache import Cache, code_hash, entry_key
 from weitiao.data.columns import Columns
 from weitiao.data.ledger import Ledger
 from weitiao.data.read import check_file, file_and_sheet, file_sha256
@@ -58,7 +58,7 @@ class Reading:
         files = tuple(file_and_sheet(Path(source.path))[0] for source in sources)
         stamps = _stamps(files)
         size = sum(size for _, size in stamps)
-        if Cache.of_this_machine("rows").folder is None or not SMALLEST_BYTES <= size <= LARGEST_BYTES:
+        if size > LARGEST_BYTES or not Cache.of_this_machine("rows").takes(size):
             return cls("", files, stamps)
         schema = config.task.json_schema if isinstance(config.task, GenerationTask) else None
         decides = {
