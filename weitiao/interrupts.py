@@ -61,7 +61,15 @@ def _repeat(lost: "sys.UnraisableHookArgs") -> None:
         sys.__unraisablehook__(lost)
         return
     _Effect.last = -math.inf
-    threading.Timer(_SECONDS_TO_REPEAT, signal.raise_signal, (signal.SIGINT,)).start()
+    threading.Timer(_SECONDS_TO_REPEAT, _interrupt_main_thread).start()
+
+
+def _interrupt_main_thread() -> None:
+    """A signal that another thread received would not end the wait (a sleep, a read) that the main thread is in."""
+    if hasattr(signal, "pthread_kill") and (main := threading.main_thread().ident) is not None:
+        signal.pthread_kill(main, signal.SIGINT)
+    else:
+        signal.raise_signal(signal.SIGINT)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import os
 import re
+from functools import cache
 from typing import Any
 
 HIDDEN = "***"
@@ -48,8 +49,13 @@ def _hide(found: re.Match[str]) -> str:
 
 def _environment() -> list[str]:
     """The secret values of the environment, the longest first."""
-    values = {value for name, value in os.environ.items() if _NAMES.search(name) and len(value) >= _SHORTEST and not _is_place(value)}
+    values = {value for name, value in os.environ.items() if _is_secret(name) and len(value) >= _SHORTEST and not _is_place(value)}
     return sorted(values, key=len, reverse=True)
+
+
+@cache
+def _is_secret(name: str) -> bool:
+    return _NAMES.search(name) is not None
 
 
 def _is_place(value: str) -> bool:

@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import errno
+import gc
 import hashlib
 import json
 import os
@@ -74,6 +75,8 @@ class Scene:
                 label = list(words)[i % 3]
                 writer.writerow([f"第{i}条：{draw.choice(words[label])}的消息{'很长' * draw.randrange(4)}", label])
         self._references: dict[str, dict] = {}
+        finetune(self.config("sft-lora", "first"))  # imports, page templates and tables, which every child would make again
+        gc.freeze()  # a collection in a child would copy every page of memory that it shares
 
     def config(self, kind: str, name: str) -> RunConfig:
         """Ten steps or so with a checkpoint at every other one. bfloat16 for `full`, so that masters and working weights differ."""
