@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 CORPUS := build/builtin/corpus/train.jsonl
+ORIGINS := build/builtin/corpus-origins/train.jsonl
 
 .PHONY: help demo demo-methods test unit lint types lock audit-packages bench estimate fuzz fuzz-guided faults audit-recall builtin-base clean
 help:  ## this list
@@ -74,16 +75,20 @@ lint: $(STAMP)
 types: $(STAMP)
 	$(BIN)/mypy
 
-builtin-base: $(STAMP) $(CORPUS) build/builtin/init/model.safetensors  ## pre-train the built-in base model again (some 2 hours on 2 cores)
+builtin-base: $(STAMP) $(CORPUS) $(ORIGINS) build/builtin/init/model.safetensors  ## pre-train the built-in base model again (some 2 hours on 2 cores)
 	$(BIN)/weitiao train recipes/builtin_base.yaml
 	$(BIN)/weitiao train recipes/builtin_base_2.yaml
-	$(BIN)/python tools/builtin_publish.py build/builtin/builtin-base build/builtin/builtin-base-2 weitiao/builtin/model
+	$(BIN)/weitiao train recipes/builtin_base_3.yaml
+	$(BIN)/python tools/builtin_publish.py build/builtin/builtin-base build/builtin/builtin-base-2 build/builtin/builtin-base-3 weitiao/builtin/model
 
 build/builtin/packages: tools/builtin_fetch.py $(STAMP)
 	$(BIN)/python tools/builtin_fetch.py $@
 
 $(CORPUS): $(STAMP) | build/builtin/packages
 	$(BIN)/python tools/builtin_corpus.py --packages build/builtin/packages --topic-data weitiao/builtin/topic.jsonl --out build/builtin/corpus --check
+
+$(ORIGINS): $(STAMP) | build/builtin/packages
+	$(BIN)/python tools/builtin_origins.py --packages build/builtin/packages --topic-data weitiao/builtin/topic.jsonl --out build/builtin/corpus-origins
 
 build/builtin/tokenizer/tokenizer.json: $(CORPUS)
 	$(BIN)/python tools/builtin_tokenizer.py --corpus $(CORPUS) --out build/builtin/tokenizer --vocab-size 8192

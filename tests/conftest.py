@@ -10,7 +10,7 @@ import pytest
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_OFFLINE"] = "1"
 os.environ["WEITIAO_CACHE"] = "off"  # a test that wants a cache names a folder
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start: two threads each, on two busy cores, wait for one another
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start: two threads each on two busy cores wait
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import pytest
 from weitiao import finetune, load_config
 
 ROOT = Path(__file__).parent.parent
-NEEDS_ITS_CORPUS = {"builtin_base.yaml", "builtin_base_2.yaml"}  # `make builtin-base` runs them; test_config checks the configurations
+NEEDS_ITS_CORPUS = {f"builtin_base{stage}.yaml" for stage in ("", "_2", "_3")}  # `make builtin-base` runs them; test_config checks them
 NEEDS_PAIRS = {"preference_dpo.yaml"}  # tests/test_preference.py runs it
 NEEDS_A_HUB = {"fudan_news_qwen2_1_5b.yaml"}  # tests/hub/test_fudan_recipe.py serves one
 IN_A_ROW = [f"three_ways_{name}.yaml" for name in ("1_pretrain", "2_sft", "3_grpo")]

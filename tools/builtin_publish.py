@@ -1,6 +1,6 @@
 """Put the result of the pre-training into the package, with a model card made from the records of its runs (one per stage, in order).
 
-python tools/builtin_publish.py STAGE_1 STAGE_2 weitiao/builtin/model
+python tools/builtin_publish.py STAGE_1 STAGE_2 STAGE_3 weitiao/builtin/model
 """
 
 import json
@@ -56,25 +56,35 @@ def stages(runs: list[Path]) -> str:
     return "\n".join([head, "|---" + "|---:" * 8 + "|", *rows])
 
 
-def card(runs: list[Path], corpus: Path) -> str:
+def found(corpus: Path) -> str:
+    """What the leakage check of a text found, as JSON."""
+    leakage = read(corpus / "leakage.json")
+    rows = {split: {k: leakage[split][k] for k in ("rows", "line", "substring", "across", "near")} for split in ("dev", "test")}
+    return json.dumps(rows | {"planted": leakage["planted"]}, ensure_ascii=False)
+
+
+def card(runs: list[Path], corpus: Path, origins: Path) -> str:
     """The model card."""
-    record, leakage = read(runs[-1] / "run.json"), read(corpus / "leakage.json")
+    record = read(runs[-1] / "run.json")
     base = record["base_model"]
     curves = "\n\n".join(f"Stage {number}:\n\n{curve(run)}" for number, run in enumerate(runs, 1))
-    found = {split: {k: leakage[split][k] for k in ("rows", "line", "substring", "across", "near")} for split in ("dev", "test")}
     return f"""# weitiao built-in base model
 
 A Qwen2-architecture language model of {base["parameters"]:,} parameters ({base["dtype"]}), trained from scratch by this project's own
-self-supervised objective (`recipes/builtin_base.yaml`, then `recipes/builtin_base_2.yaml`) on freely licensed, mostly Chinese text about
-software. It exists so that the whole path of fine-tuning can be run, tested and measured offline on a laptop. It is far too small for
-anything else: it knows little, and what it writes is not to be relied on.
+self-supervised objective (`recipes/builtin_base.yaml`, `builtin_base_2.yaml`, `builtin_base_3.yaml`) on freely licensed, mostly Chinese
+text about software. It exists so that the whole path of fine-tuning can be run, tested and measured offline on a laptop. It is far too
+small for anything else: it knows little, and what it writes is not to be relied on.
 
 - Machine: {record["hardware"]["cores"]} cores of {record["hardware"]["processor"]}, shared with other work.
 - Versions: {", ".join(f"{k} {v}" for k, v in record["versions"].items() if k != "platform")}.
-- Held-out text: the help pages of the built-in data's dev split and about 1 % of every other source; the weights of the best step are
-  kept.
+- Held-out text of stages 1 and 2: the help pages of the built-in data's dev split and about 1 % of every other source; of stage 3: about
+  1 % of its paragraphs with their origins, so its figures are not those of the stages before. The weights of the best step are kept.
+- **What the third stage teaches**: its text is paragraphs and interface strings of the same packages, each followed by a line with its
+  origin, `出处：LibreOffice Calc《单元格保护》`, taken from the path inside the package. So this base has read which program a help page
+  or an interface string is of, for pages that hold no dev or test row. The built-in task asks for just that (which application is this
+  paragraph about?), and it profits; a base without this stage is measured beside it in docs/en/results.md.
 - The first stage of the published weights was trained before the parts from Traditional Chinese packages (`…-zh-tw`, converted with OpenCC)
-  were added to the text; `make builtin-base` trains both stages on all of it.
+  were added to the text; `make builtin-base` trains every stage on all of it.
 - The chat tokens `<|im_start|>` and `<|im_end|>` do not occur in the text; after the training their rows were set to that of
   `<|endoftext|>` ({END_SCALE} times for `<|im_end|>`), see `tools/builtin_publish.py`.
 - Licence of the weights: Apache-2.0, as the project; the texts' own licences are below and in NOTICE. The texts are not included.
@@ -93,13 +103,17 @@ anything else: it knows little, and what it writes is not to be relied on.
 whole line, as part of a line, across lines, or as a near-duplicate (80 % of a row's character 5-grams in one paragraph); to prove that the
 check finds what it looks for, rows are planted into a copy.
 
+Stages 1 and 2, then stage 3:
+
 ```json
-{json.dumps(found | {"planted": leakage["planted"]}, ensure_ascii=False)}
+{found(corpus)}
+{found(origins)}
 ```
 
 ## Text
 
-The parts about the office suite (marked in `tools/builtin_corpus.py`, IN_DOMAIN) stand three times in an epoch.
+Stages 1 and 2; the parts about the office suite (marked in `tools/builtin_corpus.py`, IN_DOMAIN) stand three times in an epoch. Stage 3 has
+the suite's parts and up to 24,000 characters of each of the others, each paragraph with its origin (`tools/builtin_origins.py`).
 
 {sources(corpus)}
 
@@ -131,7 +145,7 @@ def main(runs: list[Path], out: Path) -> None:
     size = (run / "model" / "model.safetensors").stat().st_size
     if size > LARGEST_BYTES:
         sys.exit(f"{size:,} bytes of weights, at most {LARGEST_BYTES:,}")
-    corpus = run.parent / "corpus"
+    corpus, origins = run.parent / "corpus", run.parent / "corpus-origins"
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     for name in FILES:
@@ -140,7 +154,8 @@ def main(runs: list[Path], out: Path) -> None:
     give_chat_tokens_a_start(out)
     for name in ("sources.json", "leakage.json"):
         shutil.copyfile(corpus / name, out / name)
-    (out / "README.md").write_text(card(runs, corpus), encoding="utf-8")
+    shutil.copyfile(origins / "leakage.json", out / "leakage-origins.json")
+    (out / "README.md").write_text(card(runs, corpus, origins), encoding="utf-8")
 
 
 if __name__ == "__main__":
