@@ -15,7 +15,11 @@ DEV_ROW = "将演示文稿另存为模板后，可以在新建幻灯片时使用
 PAGES = {
     "libreoffice-help-zh-cn": {
         "help/text/scalc/01/print.html": ["打印表格", TEST_ROW, "这一页的其余内容也不能用来训练模型。"],
-        "help/text/scalc/01/sum.html": ["求和函数", "返回一个区域内所有数字的总和，空单元格不算在内。", f"请注意：{TEST_ROW[:12]}某{TEST_ROW[13:]}"],
+        "help/text/scalc/01/sum.html": [
+            "求和函数",
+            "返回一个区域内所有数字的总和，空单元格不算在内。",
+            f"请注意：{TEST_ROW[:12]}某{TEST_ROW[13:]}",
+        ],
         "help/text/shared/01/open.html": ["打开文件", "从本机或网络中打开一个文件。"],
     },
     "libreoffice-help-zh-tw": {"help/text/scalc/01/print.html": ["列印表格", "译文不同的同一页也要整页扣下来。"]},

@@ -33,3 +33,18 @@ def test_a_finding_is_shown_with_its_rows_and_remedy(tmp_path: Path, language: s
         assert words in page, words
     assert "<script" not in page
     assert said[1] in build_model_card(run, language).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("language", "said"), [("zh", ("话题（看了 6,391 段", "单元格、公式")), ("en", ("(6,391 training texts", "单元格, 公式"))]
+)
+def test_the_topics_are_listed_with_their_shares(tmp_path: Path, language: str, said: tuple[str, ...]) -> None:
+    run = make_run(tmp_path / "run")
+    page = build_report(run, language).read_text(encoding="utf-8")
+    for words in (*said, "40", "放映&lt;幻灯片&gt;。", "t.csv:3"):
+        assert words in page, words
+    path = run / "data" / "audit.json"
+    audit = json.loads(path.read_text(encoding="utf-8"))
+    for broken in ({"topics": []}, {"topics": [{"words": 3}, "x"]}, "x", None):
+        path.write_text(json.dumps(audit | {"topics": broken}), encoding="utf-8")
+        assert said[1] not in build_report(run, language).read_text(encoding="utf-8")

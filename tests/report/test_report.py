@@ -404,7 +404,7 @@ def test_a_chinese_page_has_no_english_sentence(tmp_path: Path, make: Any) -> No
 
 
 def test_an_english_page_has_only_the_data_in_chinese(finished: Path) -> None:
-    data = {*LABELS, "标签是空的", "没有文字", "训练集与测试集有 3 行文字完全相同。", "电子表格<|im_end|>"}
+    data = {*LABELS, "单元格, 公式", "幻灯片", "标签是空的", "没有文字", "训练集与测试集有 3 行文字完全相同。", "电子表格<|im_end|>"}
     for text in read(page_of(finished, "en")).texts:
         quoted = any(phrase in text for phrase in ("。", "<|im_start|>", *data))
         assert quoted or not CJK.search(text) or "…" in text, text

@@ -71,6 +71,7 @@ def _context(folder: RunFolder) -> dict[str, Any]:
         "files": rows.file_rows(folder),
         "lengths": figures.length_figures(folder),
         "labels": rows.label_counts(folder),
+        "topics": rows.topics(folder),
         "shortened": rows.shortened_rows(folder),
         "rejected": rows.rejected_rows(folder),
         "example": rows.audited_example(folder),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from weitiao.language import t
 from weitiao.report.folder import Json, RunFolder, dig, finite, objects, whole
-from weitiao.report.numbers import count, decimal
+from weitiao.report.numbers import count, decimal, share
 from weitiao.report.words import localised, split_title
 
 MAX_LISTED_ROWS = 20
@@ -131,6 +131,43 @@ def label_counts(folder: RunFolder) -> LabelCounts | None:
     names = list(dict.fromkeys(label for one in splits.values() for label in one))
     rows = [(label, tuple(count(one.get(label, 0)) for one in splits.values())) for label in names]
     return LabelCounts(tuple(split_title(name) for name in splits), tuple(rows)) if rows else None
+
+
+@dataclass(frozen=True, slots=True)
+class TopicRow:
+    """One topic of the texts: the words that mark it, its share of the training and of the test texts that were looked at, a text."""
+
+    words: str
+    train: str
+    test: str
+    where: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class TopicTable:
+    """The topics, the largest first, and how many training texts were looked at."""
+
+    total: str
+    rows: tuple[TopicRow, ...]
+
+
+def topics(folder: RunFolder) -> TopicTable | None:
+    """What the texts are about, from data/audit.json."""
+    found = folder.audit.get("topics")
+    entries = objects(found.get("topics")) if isinstance(found, dict) else []
+    rows = [
+        TopicRow(
+            t("、", ", ").join(str(word) for word in words),
+            "—" if finite(one.get("train")) is None else share(one["train"]),
+            "—" if finite(one.get("test")) is None else share(one["test"]),
+            _finding_place(example),
+            str(example.get("text") or "")[:SHORT_CHARACTERS],
+        )
+        for one in entries
+        if isinstance(words := one.get("words"), list) and isinstance(example := one.get("example"), dict)
+    ]
+    return TopicTable(count(dig(folder.audit, "topics", "n", "train")), tuple(rows)) if rows else None
 
 
 @dataclass(frozen=True, slots=True)
