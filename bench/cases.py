@@ -74,6 +74,21 @@ def pairs(model: str, count: int, prompt: int, answer: int) -> dict[str, Any]:
     return {"pairs": rows, "rows": [[*p, *c, *r] for p, c, r in rows], "model": folder(model)}
 
 
+def rollouts(model: str, count: int, group: int, prompt: int, answer: int) -> dict[str, Any]:
+    """Random prompts that share nothing, each with a group of answers and their advantages, all of the same lengths."""
+    draw = np.random.default_rng(0)
+    groups = [
+        {
+            "prompt": draw.integers(100, 8000, prompt).tolist(),
+            "answers": draw.integers(100, 8000, (group, answer)).tolist(),
+            "advantages": draw.standard_normal(group).round(3).tolist(),
+        }
+        for _ in range(count)
+    ]
+    rows = [[*one["prompt"], *written] for one in groups for written in one["answers"]]
+    return {"groups": groups, "rows": rows, "model": folder(model)}
+
+
 def scored(count: int) -> dict[str, Any]:
     """Prompts for a `score` head, with the labels' numbers."""
     texts, gold = builtin_texts(count)

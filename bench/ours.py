@@ -10,7 +10,7 @@ import torch
 from worker import Round, clock, serve
 
 from weitiao.config import HeadMethod, LoraMethod, OptimConfig, RunConfig
-from weitiao.config_objectives import DpoObjective
+from weitiao.config_objectives import DpoObjective, GrpoObjective
 from weitiao.data.batch import Batch, Plan, make_batch
 from weitiao.data.render import ChatEncoder
 from weitiao.evaluate.predict import Predictor
@@ -20,6 +20,7 @@ from weitiao.model.load import choose_precision, find_model, load_causal, load_t
 from weitiao.model.logprobs import negative_log_likelihood
 from weitiao.model.trees import base_weights, score_trees, with_reference
 from weitiao.objectives.next_token import label_loss, next_token_loss
+from weitiao.objectives.policy import policy_loss
 from weitiao.objectives.preference import preference_loss
 from weitiao.optim import Optimizer
 from weitiao.records import Branch, Encoded, Example, Tree
@@ -38,6 +39,16 @@ class InOrder(Plan):
         for number in range(first, self.num_steps):
             start = number % self.steps_per_epoch * self.batch_rows
             yield self.micro_batches(range(start, min(start + self.batch_rows, len(self.rows))))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Groups(InOrder):
+    """The same for groups of answers: a loss is a mean over answers, as where a run writes them."""
+
+    def steps(self, first: int = 0) -> Iterator[list[Any]]:
+        """The micro-batches of each step."""
+        for batches in InOrder.steps(self, first):
+            yield [dataclasses.replace(batch, weight=float(len(batch.advantages_M))) for batch in batches]  # type: ignore[attr-defined,call-arg]
 
 
 def _load(case: dict[str, Any]) -> tuple[Any, torch.dtype]:
@@ -92,6 +103,35 @@ def dpo(case: dict[str, Any], _mode: str) -> tuple[dict[str, Any], Round]:
         return {"loss": steps[-1].loss, "gradient_norm": steps[0].gradient_norm}
 
     return {"loss0": sum(float(part.total) for part in parts) / sum(part.weight for part in parts)}, one_round
+
+
+def grpo(case: dict[str, Any], _mode: str) -> tuple[dict[str, Any], Round]:
+    """The update of GRPO with LoRA, a step for each group of answers: loss, gradient, optimiser; the answers are written already. The
+    first loss told is the mean −log p of their tokens: the loss itself does not depend on p while the model is the one that wrote them."""
+    folder, dtype = _load(case)
+    torch.manual_seed(0)
+    model = apply_method(load_causal(folder, CPU, dtype), LoraMethod(rank=case["rank"], alpha=case["alpha"], dropout=0.0))
+    trees = [
+        Tree(
+            str(i),
+            tuple(one["prompt"]),
+            tuple(
+                Branch(tuple(answer), (True,) * len(answer), advantage=advantage)
+                for answer, advantage in zip(one["answers"], one["advantages"], strict=True)
+            ),
+        )
+        for i, one in enumerate(case["groups"])
+    ]
+    objective, plan = policy_loss(GrpoObjective(kl_weight=0.0)), Groups(trees, 1, 4096, 1.0, None, 0)
+    optimizer = Optimizer(model.parameters(), OptimConfig(schedule="constant", warmup_share=0.0, weight_decay=0.0), case["learning_rate"])
+    with torch.no_grad():
+        total, tokens = objective(model, next(iter(plan.steps()))[0]).parts["entropy"]
+
+    def one_round() -> dict[str, Any]:
+        steps = list(train(model, objective, plan, optimizer))
+        return {"loss": steps[-1].loss, "gradient_norm": steps[0].gradient_norm}
+
+    return {"loss0": total / tokens}, one_round
 
 
 def head(case: dict[str, Any], _mode: str) -> tuple[dict[str, Any], Round]:
@@ -159,7 +199,7 @@ def output_inputs(case: dict[str, Any], trained: bool) -> tuple[torch.Tensor, to
     return hidden, weight, places, torch.randint(case["vocabulary"], (case["supervised"],))
 
 
-KINDS = {"sft": sft, "dpo": dpo, "head": head, "labels": labels, "output": output_head}
+KINDS = {"sft": sft, "dpo": dpo, "grpo": grpo, "head": head, "labels": labels, "output": output_head}
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 trainer   transformers' Trainer as in the SwanLab tutorial: bfloat16 weights, peft, gradient checkpointing, padding to the longest row
 trl       TRL's SFTTrainer: ``defaults``, or ``best``: no checkpointing (what else it offers on a CPU makes no difference)
 dpo       TRL's DPOTrainer, ``defaults`` or ``best`` likewise
+grpo      the loss of TRL's GRPOTrainer, ``defaults`` or ``best`` likewise, its gradient and a step of AdamW
 frozen    transformers' Trainer on a frozen trunk with a `score` head
 lm_eval   lm-eval's Hugging Face backend, one request per prompt and label
 generate  transformers' generate, greedy, with padding on the left
@@ -120,6 +121,52 @@ def dpo(case: dict[str, Any], mode: str) -> tuple[dict[str, Any], Round]:
     return _rounds(make)
 
 
+def grpo(case: dict[str, Any], mode: str) -> tuple[dict[str, Any], Round]:
+    """The update of TRL's GRPOTrainer with LoRA on given answers, a step for each group; what its Trainer does around it is left out."""
+    from datasets import Dataset
+    from transformers import AutoTokenizer
+    from trl import GRPOConfig, GRPOTrainer
+
+    group, size = len(case["groups"][0]["answers"]), len(case["groups"][0]["answers"][0])
+    best = {"gradient_checkpointing": False} if mode == "best" else {}
+    settings = GRPOConfig(
+        **_arguments(case | {"batch_rows": group}), num_generations=group, max_completion_length=size, loss_type="grpo", beta=0.0,
+        bf16=True, **best,
+    )  # fmt: skip
+    made = GRPOTrainer(
+        model=case["model"], reward_funcs=lambda completions, **_: [0.0] * len(completions), args=settings, peft_config=_lora(case),
+        train_dataset=Dataset.from_list([{"prompt": "a"}] * group), processing_class=AutoTokenizer.from_pretrained(case["model"]),
+    )  # fmt: skip
+    made.current_gradient_accumulation_steps = 1  # what its Trainer sets before a step
+    model = made.model.train()
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=case["learning_rate"], weight_decay=0.0)
+    batches = []
+    for one in case["groups"]:
+        prompts, answers = torch.tensor([one["prompt"]] * group), torch.tensor(one["answers"])
+        batches.append({
+            "prompt_ids": prompts, "prompt_mask": torch.ones_like(prompts), "completion_ids": answers,
+            "completion_mask": torch.ones_like(answers), "advantages": torch.tensor(one["advantages"]),
+            "num_items_in_batch": torch.tensor(answers.numel()),
+        })  # fmt: skip
+
+    def one_round() -> dict[str, Any]:
+        norms = []
+        for inputs in batches:
+            with made.compute_loss_context_manager():
+                loss = made._compute_loss(model, inputs)
+            loss.backward()
+            norms.append(float(torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)))
+            optimizer.step()
+            optimizer.zero_grad()
+        return {"loss": float(loss.detach()), "gradient_norm": norms[0]}
+
+    first = batches[0]
+    ids, mask = (torch.cat([first[f"prompt_{what}"], first[f"completion_{what}"]], 1) for what in ("ids", "mask"))
+    with torch.no_grad(), made.compute_loss_context_manager():
+        logs, *_ = made._get_per_token_logps_and_entropies(model, ids, mask, size)
+    return {"loss0": -float(logs.float().mean())}, one_round
+
+
 def frozen(case: dict[str, Any], _mode: str) -> tuple[dict[str, Any], Round]:
     """A `score` head on a frozen trunk; every epoch runs the trunk."""
     from datasets import Dataset
@@ -196,7 +243,16 @@ def torch_head(case: dict[str, Any], mode: str) -> tuple[dict[str, Any], Round]:
     return {}, one_round
 
 
-SIDES = {"trainer": trainer, "trl": trl, "dpo": dpo, "frozen": frozen, "lm_eval": lm_eval, "generate": generate, "torch": torch_head}
+SIDES = {
+    "trainer": trainer,
+    "trl": trl,
+    "dpo": dpo,
+    "grpo": grpo,
+    "frozen": frozen,
+    "lm_eval": lm_eval,
+    "generate": generate,
+    "torch": torch_head,
+}
 
 
 if __name__ == "__main__":

@@ -74,6 +74,11 @@ ROWS = {
         lambda _: cases.pairs("builtin", 4, 300, 200) | {"batch_rows": 2, "learning_rate": 1e-5, "rank": 8, "alpha": 16},
         "dpo", {"dpo-defaults": "trl", "dpo-best": "trl"}, {"dpo-best": 1.35},
     ),
+    "grpo": Row(
+        "GRPO update, LoRA r8, built-in model, a group of 16 answers of 200 tokens to a prompt of 500",
+        lambda _: cases.rollouts("builtin", 1, 16, 500, 200) | {"learning_rate": 1e-5, "rank": 8, "alpha": 16},
+        "grpo", {"grpo-defaults": "trl", "grpo-best": "trl"}, {"grpo-best": 2},
+    ),
     "packed-1k": Row(
         "pre-training, built-in shape, 4 packed rows of 1,024 tokens, every token trained",
         lambda _: _sft(cases.long_rows("builtin", 4, 0, 1024, 1024, equal=True), 4),
@@ -164,7 +169,7 @@ def run_row(name: str, options: argparse.Namespace) -> dict[str, Any]:
     result: dict[str, Any] = {"row": name, "title": row.title, "goal": row.goal, "machine": machine(), "rounds": options.rounds}
     if "rows" in case:
         few = max(1, round(options.share * len(case["rows"])))
-        case |= {key: case[key][:few] for key in ("rows", "pairs", "answers", "targets") if key in case}
+        case |= {key: case[key][:few] for key in ("rows", "pairs", "groups", "answers", "targets") if key in case}
         result |= {"examples": len(case["rows"]), "tokens": sum(map(len, case["rows"])) * case.get("epochs", 1)}
     how = options.threads, options.clock
     chosen = " ".join(f"--{key} {getattr(options, key)}" for key in ("rounds", "threads", "clock", "share"))

@@ -36,8 +36,6 @@ OTHERS_CHARS = 24_000  # characters of each source outside the suite, and of its
 PIECE = 200  # characters up to which the paragraphs of those are joined
 MIN_CHINESE = 0.15  # share of Chinese characters in a Chinese document
 HELDOUT_SHARE = 0.01
-FRAGMENTS = 2  # parts of each paragraph of the suite that stand in the text too, so that little must do to tell the origin
-SHORTEST_FRAGMENT = 8  # characters
 
 
 class Origins:
@@ -94,12 +92,9 @@ class Origins:
         if any(self.rows.matches(part) for part in text.split("\n")):
             self.counts[f"{source.name}: paragraphs like a row"] += 1
             return 0
-        draw = random.Random(key[0])
-        held = draw.random() < HELDOUT_SHARE
-        parts = [] if held or SUITE not in source.package else fragments(text, draw)
-        for part in [text, *parts]:
-            (self.heldout if held else self.train).append((f"{part}\n{line}", source.name))
-        self.counts[f"{source.name}: {'held out' if held else 'documents'}"] += 1 + len(parts)
+        held = random.Random(key[0]).random() < HELDOUT_SHARE
+        (self.heldout if held else self.train).append((f"{text}\n{line}", source.name))
+        self.counts[f"{source.name}: {'held out' if held else 'documents'}"] += 1
         return len(text)
 
 
@@ -110,18 +105,6 @@ def origin(source: Source, path: str, title: str) -> str:
     program = MODULES.get(path.split("/text/")[-1].split("/")[0] if source.kind == "html" else Path(path).stem)
     name = f"LibreOffice {program}" if program else "LibreOffice"
     return f"出处：{name}《{title}》" if source.kind == "html" and title else f"出处：{name}"
-
-
-def fragments(text: str, draw: random.Random) -> list[str]:
-    """``FRAGMENTS`` parts of a text that is long enough, each of a third to two thirds of its characters."""
-    if len(text) < 2 * SHORTEST_FRAGMENT:
-        return []
-    parts = []
-    for _ in range(FRAGMENTS):
-        size = max(SHORTEST_FRAGMENT, round(len(text) * draw.uniform(1 / 3, 2 / 3)))
-        start = draw.randrange(len(text) - size + 1)
-        parts.append(text[start : start + size].strip())
-    return parts
 
 
 def pieces(paragraphs: Sequence[str]) -> Iterator[str]:

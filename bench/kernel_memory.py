@@ -1,6 +1,6 @@
 """What a bfloat16 product of a new shape leaves in memory on a CPU, with the libraries' own limits and with ours.
 
-python bench/kernels.py; python bench/kernels.py --limited
+python bench/kernel_memory.py; python bench/kernels.py --limited
 """
 
 import ctypes
