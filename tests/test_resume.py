@@ -485,6 +485,25 @@ def test_a_full_disk_costs_the_checkpoint_only(config, monkeypatch):
     assert sum("was not written: No space left on device" in line for line in heard.said) >= 1
 
 
+class Forgetful(storage.Disk):
+    """Takes the optimiser's tensors without an error, and keeps one bit of them wrong."""
+
+    def write(self, file, data):
+        view = bytearray(memoryview(data).cast("B"))
+        if Path(file.name).name == checkpoint.MOMENTS and len(view) > 1000:
+            view[500] ^= 1
+        super().write(file, view)
+
+
+def test_what_the_disk_keeps_wrong_is_no_checkpoint(config, monkeypatch):
+    whole = finetune(config.model_copy(update={"name": "whole"})).path
+    heard = _Heard()
+    monkeypatch.setattr(storage, "disk", Forgetful())
+    done = finetune(config, heard)
+    assert weights(done.path) == weights(whole)
+    assert any("was not written" in line and "does not have the content of its checksum" in line for line in heard.said)
+
+
 def tensor_bytes(path: Path) -> int:
     return sum(value.numel() * value.element_size() for value in load_file(path).values())
 

@@ -159,16 +159,17 @@ def make_folders(path: Path) -> None:
 
 
 @contextmanager
-def published_folder(target: Path, facts: Mapping[str, Any] | None = None) -> Iterator[Path]:
+def published_folder(target: Path, facts: Mapping[str, Any] | None = None, known: Mapping[str, str] | None = None) -> Iterator[Path]:
     """A temporary sibling to write into; when the block ends well it gets a manifest (sizes, SHA-256, and ``facts``), is synced and renamed
-    to ``target`` (which it replaces); else it is removed. So ``target`` is whole or absent. Raises OSError, also where the folder that it
+    to ``target`` (which it replaces); else it is removed. So ``target`` is whole or absent. ``known``: the SHA-256 of what was to be
+    written, by file, which then is not what the disk gives back; may be filled in the block. Raises OSError, also where the folder that it
     is to stand in does not exist: one that was removed meanwhile does not come back with this alone in it."""
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     disk.make_folder(temporary)
     try:
         yield temporary
-        _seal(temporary, facts or {})
+        _seal(temporary, facts or {}, known or {})
         if target.exists():
             old = target.with_name(f".{target.name}.{os.getpid()}.old")
             disk.replace(target, old)
@@ -201,13 +202,14 @@ def _discard(temporary: Path) -> None:
         disk.remove_file(temporary)
 
 
-def _seal(folder: Path, facts: Mapping[str, Any]) -> None:
+def _seal(folder: Path, facts: Mapping[str, Any], known: Mapping[str, str]) -> None:
     """Sync every file and folder and write ``manifest.json`` last."""
     entries = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         with disk.open(path, "rb+") as file:
             disk.sync(file)
-        entries[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "sha256": sha256(path)}
+        name = path.relative_to(folder).as_posix()
+        entries[name] = {"bytes": path.stat().st_size, "sha256": known.get(name) or sha256(path)}
     for path in (p for p in folder.rglob("*") if p.is_dir()):
         disk.sync_folder(path)
     write_json(folder / MANIFEST, {"files": entries, **facts})

@@ -84,9 +84,9 @@ def kill(scene: Scene, faults: int, seed: int) -> Tally:
 
 def disk_errors(scene: Scene, faults: int, seed: int) -> Tally:
     """Each call that changes the disk fails once with each error: the run finishes all the same, or ends with an error and then goes on to
-    the same result. In short: one error, a run of two steps."""
+    the same result. Of 1,000 faults or fewer: a run of two steps; of 300 or fewer: one error."""
     tally = Tally("disk errors", seed)
-    kinds, errors = (list(KINDS), ERRORS) if faults > 1000 else (BRIEF, ERRORS[:1])
+    kinds, errors = list(KINDS) if faults > 1000 else BRIEF, ERRORS if faults > 300 else ERRORS[:1]
     for number, code in enumerate(errors):
         for kind in kinds:
             calls = count_calls(scene, kind, f"calls-{kind}-{number}")

@@ -5,9 +5,11 @@ can be continued from it, ``moments.safetensors`` (the optimiser's). It holds al
 dropout and learning rate follow from the seed and the step's number.
 """
 
+import hashlib
 import json
 import struct
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from pathlib import Path
 from threading import Event
@@ -46,8 +48,9 @@ def restore(model: nn.Module, weights: dict[str, torch.Tensor]) -> None:
             parameters[name].copy_(value)
 
 
-def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Write a safetensors file through the storage seam, one tensor at a time: no second copy of them all in memory.
+def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> str:
+    """Write a safetensors file through the storage seam, one tensor at a time: no second copy of them all in memory. The SHA-256 of what
+    was to be written, computed from memory while the disk takes it, so that reading the file back shows whether it did.
 
     Format: 8 bytes little-endian length of the header, a JSON header (padded with spaces to a multiple of 8) with dtype, shape and byte
     offsets, then the tensors' bytes in the order of the header. https://github.com/huggingface/safetensors
@@ -59,11 +62,16 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
         offset = end
     text = json.dumps(header, ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
-    with storage.disk.open(path, "wb") as file:
-        storage.disk.write(file, struct.pack("<Q", len(text)) + text)
+    start = struct.pack("<Q", len(text)) + text
+    digest = hashlib.sha256(start)
+    with storage.disk.open(path, "wb") as file, ThreadPoolExecutor(1) as beside:
+        storage.disk.write(file, start)
         for tensor in tensors.values():
-            flat = tensor.detach().cpu().contiguous().reshape(-1)
-            storage.disk.write(file, flat.view(torch.uint8).numpy().data)
+            data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+            hashed = beside.submit(digest.update, data)
+            storage.disk.write(file, data)
+            hashed.result()
+    return digest.hexdigest()
 
 
 def save_checkpoint(
@@ -84,10 +92,11 @@ def save_checkpoint(
             raise NonFiniteError(
                 t(f"{name} 含 NaN 或无穷大，不保存检查点", f"{name} holds NaN or infinity; no checkpoint is written of it")
             )
-    with published_folder(folder, identity) as temporary:
-        write_tensors(temporary / WEIGHTS, weights)
+    known: dict[str, str] = {}
+    with published_folder(folder, identity, known) as temporary:
+        known[WEIGHTS] = write_tensors(temporary / WEIGHTS, weights)
         if moments is not None:
-            write_tensors(temporary / MOMENTS, moments)
+            known[MOMENTS] = write_tensors(temporary / MOMENTS, moments)
         if read is not None:
             read.set()
         write_json(temporary / POSITION, position)
