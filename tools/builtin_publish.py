@@ -82,7 +82,7 @@ small for anything else: it knows little, and what it writes is not to be relied
 - **What the third stage teaches**: its text is paragraphs and interface strings of the same packages, each followed by a line with its
   origin, `出处：LibreOffice Calc《单元格保护》`, taken from the path inside the package. So this base has read which program a help page
   or an interface string is of, for pages that hold no dev or test row. The built-in task asks for just that (which application is this
-  paragraph about?), and it profits; a base without this stage is measured beside it in docs/en/results.md.
+  paragraph about?), and it profits, at a price on other text; a base without this stage is measured beside it in docs/en/results.md.
 - The first stage of the published weights was trained before the parts from Traditional Chinese packages (`…-zh-tw`, converted with OpenCC)
   were added to the text; `make builtin-base` trains every stage on all of it.
 - The chat tokens `<|im_start|>` and `<|im_end|>` do not occur in the text; after the training their rows were set to that of
