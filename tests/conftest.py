@@ -3,6 +3,7 @@
 import csv
 import os
 import random
+import signal
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_OFFLINE"] = "1"
 os.environ["WEITIAO_CACHE"] = "off"  # a test that wants a cache names a folder
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start: two threads each on two busy cores wait
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as a shell starts its background jobs; some tests send it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
