@@ -284,7 +284,7 @@ def plain(runs, tmp_path_factory) -> dict[str, list]:
     folder = tmp_path_factory.mktemp("plain")
     (folder / "script.py").write_text(PLAIN, encoding="utf-8")
     (folder / "jobs.json").write_text(json.dumps(jobs), encoding="utf-8")
-    command = [sys.executable, "-P", "script.py", "jobs.json", "out.json"]
+    command = [sys.executable, "-I", "script.py", "jobs.json", "out.json"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads((folder / "out.json").read_text(encoding="utf-8"))

@@ -7,9 +7,10 @@ import time
 from pathlib import Path
 
 import pytest
+from packaging.version import Version
 from templates_hostile import OVER, REFUSED
 from tiny import TEMPLATES, write_tokenizer
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, __version__
 
 from weitiao import language
 from weitiao.data.template import Renderer
@@ -84,6 +85,8 @@ def chats(count: int) -> list[tuple[list[dict], list[dict]]]:
 
 @pytest.mark.parametrize("name", ALL)
 def test_equal_to_the_official_renderer_on_2000_chats(tokenizer, name):
+    if name == "reasoning" and Version(__version__) < Version("5.21"):
+        pytest.skip("transformers 5.20, the last one for Python 3.10, gives templates the reasoning under other names than 5.23 and we do")
     template = ALL[name].removesuffix("\n")
     tokenizer.bos_token, tokenizer.eos_token = "<|endoftext|>", "<|im_end|>"
     renderer = Renderer(template, tokenizer.special_tokens_map, "here")
