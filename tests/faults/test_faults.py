@@ -1,6 +1,7 @@
 """The fault programmes in short; `make faults` runs them in full."""
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,11 +13,14 @@ from outside import HOW
 
 MEMORY = Path("/dev/shm")
 """A file system in memory: the faults are made above it, and a thousand fsyncs of a real disk would only take time."""
+ENOUGH_BYTES = 4_000_000_000
+"""Containers often have 64 MB there."""
 
 
 @pytest.fixture(scope="module")
 def scene() -> Iterator[Scene]:
-    with tempfile.TemporaryDirectory(dir=MEMORY if os.access(MEMORY, os.W_OK) else None) as folder:
+    has_room = os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ENOUGH_BYTES
+    with tempfile.TemporaryDirectory(dir=MEMORY if has_room else None) as folder:
         yield Scene(Path(folder))
 
 
