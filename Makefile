@@ -65,7 +65,7 @@ build/peers/.ready: $(STAMP)
 	build/peers/lm-eval/bin/python -m pip install -q -c constraints.txt torch transformers && build/peers/lm-eval/bin/python -m pip install -q 'lm-eval[hf]'
 	touch $@
 
-BENCH ?= sft-full sft-full-500 dpo packed-1k head-10 head-30 labels-77 evaluation output-frozen output-trained
+BENCH ?= sft-full sft-full-500 dpo grpo packed-1k head-10 head-30 labels-77 evaluation output-frozen output-trained
 bench: build/peers/.ready  ## side by side with TRL, transformers and lm-eval, a JSON a row (BENCH='row …'; rows with a 0.5B model need --model)
 	$(BIN)/python bench/run.py $(BENCH)
 
