@@ -373,9 +373,16 @@ def all_saved(config: RunConfig, name: str, monkeypatch: pytest.MonkeyPatch) -> 
     return {path.name: storage.folder_sha256(path, ["weights.safetensors", "moments.safetensors"]) for path in kept}
 
 
+def room(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """Let so many bytes of main memory be free for a copy."""
+    monkeypatch.setattr(saves, "memory", lambda: (size, size))
+
+
+@pytest.mark.parametrize("free", [0, 1 << 40])  # no room for a copy, and room
 @pytest.mark.parametrize("method", ["full", "lora"])
 @pytest.mark.parametrize("precision", ["bfloat16", "float32"])  # float32: the optimiser's tensors are the model's own
-def test_what_the_background_writes_is_what_was_there_after_the_step(config, monkeypatch, method, precision):
+def test_what_the_background_writes_is_what_was_there_after_the_step(config, monkeypatch, method, precision, free):
+    room(monkeypatch, free)
     base = config.model_copy(update={"method": RunConfig(method=method).method})
     base = base.model_copy(update={"model": base.model.model_copy(update={"precision": precision})})
     whole = all_saved(base, "whole", monkeypatch)
@@ -385,32 +392,66 @@ def test_what_the_background_writes_is_what_was_there_after_the_step(config, mon
     assert len(whole) == 10
 
 
-def test_training_goes_on_while_a_large_checkpoint_is_written(config, monkeypatch):
-    """The sync of the first one waits for the step after it: nothing would ever end if the training waited for the sync."""
-    monkeypatch.setattr(saves, "BACKGROUND_BYTES", 0)
+def at_step(monkeypatch: pytest.MonkeyPatch, number: int) -> threading.Event:
+    """An event that is set when the training has made the step of that number."""
     stepped = threading.Event()
-    overlapped = []
-
-    class Disk(storage.Disk):
-        def sync(self, file):
-            if "step-2" in file.name and not overlapped:
-                overlapped.append(stepped.wait(30))
-            super().sync(file)
-
     real = training.train
 
     def train(*arguments, **settings):
         for step in real(*arguments, **settings):
-            if step.number == 3:
+            if step.number == number:
                 stepped.set()
             yield step
 
     monkeypatch.setattr(training, "train", train)
+    return stepped
+
+
+@pytest.mark.parametrize(("free", "call"), [(0, "sync"), (1 << 40, "sync"), (1 << 40, "write")])
+def test_training_goes_on_while_a_large_checkpoint_is_written(config, monkeypatch, free, call):
+    """The first one's call waits for the step after it: nothing would ever end if the training waited for the call. Without room for a
+    copy it does wait until the tensors are written."""
+    monkeypatch.setattr(saves, "BACKGROUND_BYTES", 0)
+    room(monkeypatch, free)
+    stepped = at_step(monkeypatch, 3)
+    overlapped = []
+
+    class Disk(storage.Disk):
+        def wait(self, name, file):
+            if name == call and "step-2" in file.name and not overlapped:
+                overlapped.append(stepped.wait(30))
+
+        def write(self, file, data):
+            self.wait("write", file)
+            super().write(file, data)
+
+        def sync(self, file):
+            self.wait("sync", file)
+            super().sync(file)
+
     monkeypatch.setattr(storage, "disk", Disk())
     run = finetune(config)
     assert overlapped == [True]
+    saved = run.record["training"]["checkpoints"]
+    assert saved["saved"] == 5
+    assert 0 < saved["seconds"] < 10
+    assert (saved["copied_bytes"] > 0) == (free > 0)
+    error, peak = (run.record["estimate"][key] for key in ("error", "measured_peak_bytes"))
+    assert error == (run.record["estimate"]["predicted_peak_bytes"] + saved["copied_bytes"]) / peak - 1
+
+
+def test_a_copy_that_finds_no_memory_is_done_without(config, monkeypatch):
+    monkeypatch.setattr(saves, "BACKGROUND_BYTES", 0)
+    room(monkeypatch, 1 << 40)
+
+    def copied(_):
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory")
+
+    whole = weights(finetune(config.model_copy(update={"name": "whole"})).path)
+    monkeypatch.setattr(saves._State, "copied", copied)
+    run = finetune(config)
     assert run.record["training"]["checkpoints"]["saved"] == 5
-    assert 0 < run.record["training"]["checkpoints"]["seconds"] < 10
+    assert weights(run.path) == whole
 
 
 @pytest.mark.parametrize("after", [1, 2, 3, 7])

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from contextvars import copy_context
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event, Thread
 from time import monotonic, perf_counter
@@ -20,6 +20,7 @@ from weitiao.config_training import CheckpointConfig
 from weitiao.course import Best, Clock
 from weitiao.errors import DamagedError
 from weitiao.language import system_cause, t
+from weitiao.machine import memory
 from weitiao.model import checkpoint
 from weitiao.optim import Optimizer
 from weitiao.progress import Reporter
@@ -28,6 +29,8 @@ _RECORDS_BYTES = 100_000
 """More than position and manifest take."""
 BACKGROUND_BYTES = 100_000_000
 """A checkpoint from this size on is written while training goes on; a smaller one is on the disk before a thread would have paid."""
+_SPARE_BYTES = 1 << 30
+"""Main memory that a copy of the state leaves free at least; a quarter of the copy where that is more."""
 
 
 @dataclass(frozen=True)
@@ -65,12 +68,20 @@ class _State:
     def num_bytes(self) -> int:
         return sum(x.numel() * x.element_size() for x in (*self.weights.values(), *(self.moments or {}).values()))
 
+    def copied(self) -> "_State":
+        """The same, in main memory of its own."""
+        weights, moments = (
+            {name: x.detach().to("cpu", copy=True) for name, x in kept.items()} for kept in (self.weights, self.moments or {})
+        )
+        return replace(self, weights=weights, moments=moments)
+
 
 class Saves:
     """The checkpoints of one run. A save that fails never ends the run: it is reported, and the newest whole checkpoint stays.
 
-    Large ones are written by a thread, one at a time, straight from the optimiser's tensors: nothing is copied, and the optimiser waits
-    with its next step until they are read. As a context manager it waits for the last one, unless the user wants to stop at once.
+    Large ones are written by a thread, one at a time: from a copy where main memory has the room, else straight from the optimiser's
+    tensors; it waits with its next step until they are copied or read. As a context manager it waits for the last one, unless the user
+    wants to stop at once.
     """
 
     def __init__(self, folder: Path, settings: CheckpointConfig, identity: Mapping[str, str], reporter: Reporter) -> None:
@@ -78,6 +89,8 @@ class Saves:
         self.folder, self.settings, self.identity, self.reporter = folder, settings, identity, reporter
         self.num_saved, self.seconds = 0, 0.0
         """Checkpoints that training can go on from, and the time that training stood still for all of them."""
+        self.copied_bytes = 0
+        """Main memory that the largest copy took; 0: there was none."""
         self._last = monotonic()
         self._written: Future[bool] = Future()
         self._written.set_result(True)
@@ -139,7 +152,7 @@ class Saves:
 
         def write() -> None:
             try:
-                written = self._write(state, read)
+                written = self._write(state if is_small else self._apart(state, read), read)
                 if written:
                     self.num_saved += state.moments is not None
                     self._tidy(best_step)
@@ -158,6 +171,19 @@ class Saves:
         self.seconds += perf_counter() - start
         if is_small:
             self.finish()
+
+    def _apart(self, state: _State, read: Event) -> _State:
+        """A copy of a state that training is about to change, where there is room for one: it is made faster than any disk writes."""
+        size = state.num_bytes
+        if state.moments is None or memory()[1] < size + max(_SPARE_BYTES, size // 4):
+            return state
+        try:
+            copied = state.copied()
+        except (MemoryError, RuntimeError):  # torch's word for no memory on the CPU; a limit that the system does not tell
+            return state
+        read.set()
+        self.copied_bytes = max(self.copied_bytes, size)
+        return copied
 
     def newest(self) -> SavePoint | None:
         """The newest checkpoint that is whole and whose best weights are whole. Damaged ones are reported and passed over."""

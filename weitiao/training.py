@@ -83,6 +83,7 @@ def train_model(run: Run, work: Workshop, model: nn.Module, saves: Saves, start:
     take_best(model, best, done)
     forget_frozen_states(model)
     saves.require_best(best)
+    work.copied_bytes = saves.copied_bytes
     record_training(run, work, plan, done, clock, best, saves, is_over())
 
 
@@ -150,9 +151,10 @@ def note_peak(work: Workshop) -> None:
 
 
 def record_estimate(run: Run, work: Workshop) -> None:
-    """How far the estimate was off, into run.json. ``error`` is predicted / measured − 1."""
+    """How far the estimate was off, into run.json. ``error`` is predicted / measured − 1. A copy for a checkpoint, which is made only where
+    there is room for it and so is not in the estimate, is counted on both sides."""
     note_peak(work)
-    predicted = work.forecast.own.peak
+    predicted = work.forecast.own.peak + work.copied_bytes
     error = predicted / work.peak_bytes - 1
     run.update(estimate=run.record["estimate"] | {"measured_peak_bytes": work.peak_bytes, "error": error})
     shown = f"{human_bytes(predicted)} → {human_bytes(work.peak_bytes)} ({100 * error:+.0f} %)"
@@ -210,7 +212,7 @@ def record_training(
             "steps": steps, "epochs": steps / plan.steps_per_epoch,
             "tokens": clock.tokens, "trained_tokens": clock.targets, "seconds": clock.seconds,
             "tokens_per_second": clock.rate, "flops": flops, "peak_memory_bytes": peak, "stopped_early": stopped_early,
-            "checkpoints": {"saved": saves.num_saved, "seconds": saves.seconds},
+            "checkpoints": {"saved": saves.num_saved, "seconds": saves.seconds, "copied_bytes": saves.copied_bytes},
             "best_step": best.step if best.value is not None else steps, "best_metric": {"name": best.metric, "value": best.value},
         }
     )  # fmt: skip
