@@ -28,6 +28,7 @@ from weitiao.prepare import Prepared
 from weitiao.records import Branch, Encoded, Example, SplitName, Tree
 from weitiao.rewards import Rewards, Written
 from weitiao.storage import append_json_line, cut_file
+from weitiao.tasks.generation import with_calls_written
 
 LOG = "rollouts.jsonl"
 SHOWN_PROMPTS, SHOWN_ANSWERS = 1, 4
@@ -46,7 +47,7 @@ class Asked:
 def asked_of(data: Prepared, encoder: ChatEncoder, split: SplitName) -> list[Asked]:
     """The prompts of a split, to be answered."""
     examples = data.examples(split)
-    return [Asked(e, ids) for e, ids in zip(examples, encoder.prompts(examples), strict=True)]
+    return [Asked(e, ids) for e, ids in zip(with_calls_written(encoder, examples), encoder.prompts(examples), strict=True)]
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from transformers import AutoTokenizer
 from weitiao.data.render import CHATML, ChatEncoder, EncodedTurns, Turns
 from weitiao.errors import ModelError
 from weitiao.records import Example, Message
+from weitiao.tasks.generation import with_calls_written
 
 CONTROLS = ("<|im_end|>", "<|im_start|>", "<|endoftext|>")
 ALPHABET = (
@@ -248,6 +249,23 @@ def test_tools_and_calls_equal_the_official_ids(calling):
     trained = calling.tokenizer.decode([token for token, is_trained in zip(row.tokens, row.trained, strict=True) if is_trained])
     # Qwen2.5 writes no line end before a call without text
     assert trained == '<tool_call>\n{"name": "weather", "arguments": {"city": "北京"}}\n</tool_call><|im_end|>21 度。<|im_end|>'
+
+
+def test_an_answer_is_compared_with_the_call_that_the_template_writes(tmp_path):
+    """Qwen2.5's <tool_call> is an added token that is not special: what a model says with it is shown, and is what rewards look for."""
+    write_tokenizer(tmp_path, TEMPLATES["qwen2_5"])
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    tokenizer.add_tokens(["<tool_call>", "</tool_call>"])
+    encoder = ChatEncoder(tokenizer, str(tmp_path))
+    call = {"type": "function", "function": {"name": "weather", "arguments": {"city": "北京"}}}
+    ask = Example("test:1", (Message("user", "天气？"),), ("",), "天气？", "f", 1, fields={"tool_calls": [call]}, tools=(WEATHER,))
+    plain = Example("test:2", (Message("user", "你好"),), ("好",), "你好", "f", 2)
+    shown = with_calls_written(encoder, [plain, ask])
+    assert shown[0] == plain
+    assert shown[1].targets == ('<tool_call>\n{"name": "weather", "arguments": {"city": "北京"}}\n</tool_call>',)
+    ids = tokenizer.encode(shown[1].targets[0] + "<|im_end|>")
+    assert tokenizer.convert_tokens_to_ids("<tool_call>") in ids
+    assert encoder.spelled(ids) == shown[1].targets[0]
 
 
 def test_control_tokens_spelled_in_tools_stay_text(calling):

@@ -70,6 +70,7 @@ class ChatEncoder:
         self.where = where
         added = {token.content: number for number, token in tokenizer.added_tokens_decoder.items()}
         self._control = added
+        self._unspoken = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
         self._pattern = re.compile("|".join(re.escape(token) for token in sorted(added, key=len, reverse=True)) or r"(?!)")
         self._plain, self._rules = _without_added_tokens(tokenizer)
         self._tools_written: bool | None = None
@@ -111,9 +112,9 @@ class ChatEncoder:
         return tuple(self._plain.encode(text, add_special_tokens=False).ids)
 
     def spelled(self, ids: Sequence[int]) -> str:
-        """The text of token ids, control tokens left out."""
-        controls = set(self._control.values())
-        return str(self.tokenizer.decode([token for token in ids if token not in controls]))
+        """The text of token ids without the special ones; others that were added to the vocabulary (Qwen: <tool_call>, <think>) are part
+        of what a model says."""
+        return str(self.tokenizer.decode([token for token in ids if token not in self._unspoken]))
 
     def texts(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
         """Ids of many plain texts, in parallel."""

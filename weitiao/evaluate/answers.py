@@ -15,6 +15,7 @@ from weitiao.evaluate.judge import Judgement, judge_text
 from weitiao.evaluate.written import Marker, chosen_rows, shown_prompt
 from weitiao.language import t
 from weitiao.records import Example, Passage
+from weitiao.tasks.generation import with_calls_written
 
 Progress = Callable[[int], None]
 
@@ -76,7 +77,7 @@ def judge_written(
     examples = [passages[place].example for place in places]
     answers = write_answers(model, encoder, config, examples, progress)
     seconds = time.perf_counter() - start
-    rows = [_row(example, answer) for example, answer in zip(examples, answers, strict=True)]
+    rows = [_row(example, answer) for example, answer in zip(with_calls_written(encoder, examples), answers, strict=True)]
     marks, each = marker.mark(rows)
     for place, row, own in zip(places, rows, each, strict=True):
         judged.predictions[place].update({**row, "scores": own})

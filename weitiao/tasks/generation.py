@@ -63,6 +63,18 @@ def pack_chats(
         yield from rows
 
 
+def with_calls_written(encoder: ChatEncoder, examples: Sequence[Example]) -> list[Example]:
+    """The examples, to compare answers with: where the good answer calls tools, its target is what the template writes of it."""
+    calling = [place for place, example in enumerate(examples) if example.fields.get("tool_calls")]
+    chats = encoder.whole_chats([Turns(examples[i].turns, examples[i].tools, (len(examples[i].prompt),)) for i in calling])
+    shown = list(examples)
+    for place, chat in zip(calling, chats, strict=True):
+        if not isinstance(chat, str):
+            said = encoder.spelled([token for token, learned in zip(chat.tokens, chat.trained, strict=True) if learned])
+            shown[place] = replace(shown[place], targets=(said,))
+    return shown
+
+
 def _turns(example: Example, task: GenerationTask | QaTask) -> Turns:
     turns = example.turns
     places = [place for place, turn in enumerate(turns) if turn.role == "assistant" and turn.trained]
