@@ -75,10 +75,11 @@ lint: $(STAMP)
 types: $(STAMP)
 	$(BIN)/mypy
 
-builtin-base: $(STAMP) $(CORPUS) $(ORIGINS) build/builtin/init/model.safetensors  ## pre-train the built-in base model again (some 2 hours on 2 cores)
-	$(BIN)/weitiao train recipes/builtin_base.yaml
-	$(BIN)/weitiao train recipes/builtin_base_2.yaml
-	$(BIN)/weitiao train recipes/builtin_base_3.yaml
+BASE ?=
+builtin-base: $(STAMP) $(CORPUS) $(ORIGINS) build/builtin/init/model.safetensors  ## pre-train the built-in base model again (some 3 hours on 2 cores; a trial: BASE=train.max_steps=20)
+	$(BIN)/weitiao train recipes/builtin_base.yaml $(BASE)
+	$(BIN)/weitiao train recipes/builtin_base_2.yaml $(BASE)
+	$(BIN)/weitiao train recipes/builtin_base_3.yaml $(BASE)
 	$(BIN)/python tools/builtin_publish.py build/builtin/builtin-base build/builtin/builtin-base-2 build/builtin/builtin-base-3 weitiao/builtin/model
 
 build/builtin/packages: tools/builtin_fetch.py $(STAMP)
@@ -87,8 +88,8 @@ build/builtin/packages: tools/builtin_fetch.py $(STAMP)
 $(CORPUS): $(STAMP) | build/builtin/packages
 	$(BIN)/python tools/builtin_corpus.py --packages build/builtin/packages --topic-data weitiao/builtin/topic.jsonl --out build/builtin/corpus --check
 
-$(ORIGINS): $(STAMP) | build/builtin/packages
-	$(BIN)/python tools/builtin_origins.py --packages build/builtin/packages --topic-data weitiao/builtin/topic.jsonl --out build/builtin/corpus-origins
+$(ORIGINS): $(CORPUS) | build/builtin/packages
+	$(BIN)/python tools/builtin_origins.py --packages build/builtin/packages --topic-data weitiao/builtin/topic.jsonl --corpus $(CORPUS) --out build/builtin/corpus-origins
 
 build/builtin/tokenizer/tokenizer.json: $(CORPUS)
 	$(BIN)/python tools/builtin_tokenizer.py --corpus $(CORPUS) --out build/builtin/tokenizer --vocab-size 8192
