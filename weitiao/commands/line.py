@@ -181,6 +181,8 @@ def _failed(as_json: bool, kind: str, message: str, code: int, parts: dict[str, 
     message = masked(message)
     if as_json:
         print_out(json_line({"error": {"type": kind, "message": message, **masked_values(parts or {})}}))
+        if code == INTERRUPTED:  # whoever asked for JSON has it there: a search that stops its trials, say
+            return code
     shown = message if code == INTERRUPTED else f"{t('错误', 'error')}: {message}"
     try:
         print(visible(shown), file=sys.stderr, flush=True)
