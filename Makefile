@@ -88,8 +88,8 @@ build/builtin/packages: tools/builtin_fetch.py $(STAMP)
 $(CORPUS): $(STAMP) | build/builtin/packages
 	$(BIN)/python tools/builtin_corpus.py --packages build/builtin/packages --topic-data weitiao/builtin/topic.jsonl --out build/builtin/corpus --check
 
-$(ORIGINS): $(CORPUS) | build/builtin/packages
-	$(BIN)/python tools/builtin_origins.py --packages build/builtin/packages --topic-data weitiao/builtin/topic.jsonl --corpus $(CORPUS) --out build/builtin/corpus-origins
+$(ORIGINS): $(STAMP) | build/builtin/packages
+	$(BIN)/python tools/builtin_origins.py --packages build/builtin/packages --topic-data weitiao/builtin/topic.jsonl --out build/builtin/corpus-origins
 
 build/builtin/tokenizer/tokenizer.json: $(CORPUS)
 	$(BIN)/python tools/builtin_tokenizer.py --corpus $(CORPUS) --out build/builtin/tokenizer --vocab-size 8192

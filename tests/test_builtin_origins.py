@@ -73,18 +73,3 @@ def test_a_piece_has_every_paragraph_once(origins: Any) -> None:
     pieces = list(tool.pieces(paragraphs))
     assert "\n".join(pieces).split("\n") == paragraphs
     assert all(len(piece) >= tool.PIECE for piece in pieces[:-1])
-
-
-def test_some_of_the_first_text_is_rehearsed(origins: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tool = sys.modules[type(origins).__module__]
-    known = [(f"第{number}篇：{'字' * 50}", "manual") for number in range(200)]
-    tool.write_documents(tmp_path / "train.jsonl", known)
-    size = (tmp_path / "train.jsonl").stat().st_size
-    monkeypatch.setattr(tool, "REHEARSED_BYTES", size // 4)
-    some = tool.rehearsed(tmp_path / "train.jsonl")
-    assert 48 <= len(some) <= 53
-    assert len(set(some)) == len(some)
-    assert set(some) < set(known)
-    assert some != known[: len(some)]  # drawn, not the first ones
-    monkeypatch.setattr(tool, "REHEARSED_BYTES", 10 * size)
-    assert sorted(tool.rehearsed(tmp_path / "train.jsonl")) == sorted(known)

@@ -6,11 +6,9 @@ Calc《单元格保护》, so that to predict the next token is also to tell the
 metadata in front.) Origins come from the paths inside the packages; nobody labelled them for a task. Pages with a dev or test row are
 withheld in every language, and near-duplicates of such rows are dropped, as in the text of the first stages.
 
-Among them stand documents of the first stages, drawn by seed, so that what was learned there is not forgotten (rehearsal).
-
 Example::
 
-    python tools/builtin_origins.py --packages debs --topic-data topic.jsonl --corpus corpus/train.jsonl --out corpus-origins
+    python tools/builtin_origins.py --packages debs --topic-data topic.jsonl --out corpus-origins
 """
 
 from __future__ import annotations
@@ -38,19 +36,6 @@ OTHERS_CHARS = 24_000  # characters of each source outside the suite, and of its
 PIECE = 200  # characters up to which the paragraphs of those are joined
 MIN_CHINESE = 0.15  # share of Chinese characters in a Chinese document
 HELDOUT_SHARE = 0.01
-REHEARSED_BYTES = 3_600_000  # of documents of the first stages: a fifth of the text
-
-
-def rehearsed(corpus: Path) -> list[tuple[str, str]]:
-    """Documents of the first stages, as (text, source)."""
-    lines = corpus.read_text(encoding="utf-8").split("\n")[:-1]
-    random.Random(1).shuffle(lines)
-    chosen, size = [], 0
-    while lines and size <= REHEARSED_BYTES:
-        document = json.loads(line := lines.pop(0))
-        chosen.append((document["text"], document["source"]))
-        size += len(line.encode())
-    return chosen
 
 
 class Origins:
@@ -139,7 +124,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--packages", type=Path, required=True, help="folder of downloaded .deb and .tgz files")
     parser.add_argument("--topic-data", type=Path, required=True, help="JSON lines with text, label and split")
-    parser.add_argument("--corpus", type=Path, required=True, help="the text of the first stages, of which some is rehearsed")
     parser.add_argument("--out", type=Path, required=True, help="folder for train.jsonl, heldout.jsonl, counts.json and leakage.json")
     options = parser.parse_args(arguments)
     topic = read_lines(options.topic_data)
@@ -148,11 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         origins.add(source)
     options.out.mkdir(parents=True, exist_ok=True)
     random.Random(0).shuffle(origins.train)
-    known = rehearsed(options.corpus)
-    origins.counts["rehearsed: documents"] = len(known)
-    documents = [*origins.train, *known]
-    random.Random(0).shuffle(documents)
-    write_documents(options.out / "train.jsonl", documents)
+    write_documents(options.out / "train.jsonl", origins.train)
     write_documents(options.out / "heldout.jsonl", origins.heldout)
     (options.out / "counts.json").write_text(json.dumps(origins.counts, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     check(options.out / "train.jsonl", topic, options.out / "leakage.json")

@@ -113,8 +113,7 @@ Stages 1 and 2, then stage 3:
 ## Text
 
 Stages 1 and 2; the parts about the office suite (marked in `tools/builtin_corpus.py`, IN_DOMAIN) stand three times in an epoch. Stage 3 has
-the suite's parts and up to 24,000 characters of each of the others, each paragraph with its origin, and among them, as a rehearsal, 3.6 MB
-of documents of stages 1 and 2 without one (`tools/builtin_origins.py`).
+the suite's parts and up to 24,000 characters of each of the others, each paragraph with its origin (`tools/builtin_origins.py`).
 
 {sources(corpus)}
 
