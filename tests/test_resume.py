@@ -10,6 +10,7 @@ import threading
 import time
 from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -374,11 +375,11 @@ def all_saved(config: RunConfig, name: str, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def room(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
-    """Let so many bytes of main memory be free for a copy."""
-    monkeypatch.setattr(saves, "memory", lambda: (size, size))
+    """Let there be so many bytes of main memory for a copy."""
+    monkeypatch.setattr(saves.Saves, "_room", lambda _: size)
 
 
-@pytest.mark.parametrize("free", [0, 1 << 40])  # no room for a copy, and room
+@pytest.mark.parametrize("free", [0, 20_000, 1 << 40])  # no room for a copy, room for some tensors, and for all
 @pytest.mark.parametrize("method", ["full", "lora"])
 @pytest.mark.parametrize("precision", ["bfloat16", "float32"])  # float32: the optimiser's tensors are the model's own
 def test_what_the_background_writes_is_what_was_there_after_the_step(config, monkeypatch, method, precision, free):
@@ -440,11 +441,34 @@ def test_training_goes_on_while_a_large_checkpoint_is_written(config, monkeypatc
     assert error == (run.record["estimate"]["predicted_peak_bytes"] + saved["copied_bytes"]) / peak - 1
 
 
+def test_the_last_tensors_are_copied_as_far_as_there_is_room():
+    weights = {"a": torch.ones(10), "b": torch.ones(20)}
+    moments = {"a.m": torch.ones(30), "b.m": torch.ones(40)}
+    state = saves._State(1, weights, {}, moments)
+    for room, left, size in ((0, 4, 0), (159, 4, 0), (160, 3, 160), (279, 3, 160), (280, 2, 280), (360, 1, 360), (1 << 40, 0, 400)):
+        apart, still, copied = state.copied(room)
+        assert (still, copied) == (left, size)
+        pairs = [*zip(weights.values(), apart.weights.values(), strict=True), *zip(moments.values(), apart.moments.values(), strict=True)]
+        assert [own is other for own, other in pairs] == [place < left for place in range(4)]
+        assert all(torch.equal(own, other) for own, other in pairs)
+        assert (list(apart.weights), list(apart.moments)) == (list(weights), list(moments))  # what is written is the same
+
+
+def test_room_for_a_copy_is_what_the_run_will_not_need(tmp_path, monkeypatch):
+    rss = 3 << 30
+    monkeypatch.setattr(saves.psutil, "Process", lambda: SimpleNamespace(memory_info=lambda: SimpleNamespace(rss=rss)))
+    monkeypatch.setattr(saves, "memory", lambda: (24 << 30, 10 << 30))
+    kept = saves.Saves(tmp_path, CheckpointConfig(), {}, Reporter(quiet=True), 8 << 30)
+    assert kept._room() == (10 - 5 - 1) << 30
+    kept.most_bytes = 24 << 30
+    assert kept._room() == 0
+
+
 def test_a_copy_that_finds_no_memory_is_done_without(config, monkeypatch):
     monkeypatch.setattr(saves, "BACKGROUND_BYTES", 0)
     room(monkeypatch, 1 << 40)
 
-    def copied(_):
+    def copied(*_):
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory")
 
     whole = weights(finetune(config.model_copy(update={"name": "whole"})).path)
@@ -559,7 +583,7 @@ def test_the_space_is_known_before_the_run(config, method):
     saved = []
     real = checkpoint.save_checkpoint
 
-    def save(folder, weights, position, moments=None, identity=None, read=None):
+    def save(folder, weights, position, moments, identity, read):
         real(folder, weights, position, moments, identity, read)
         if moments is not None:
             saved.append(sum(tensor_bytes(p) for p in folder.glob("*.safetensors")))

@@ -54,7 +54,8 @@ def finetune(config: RunConfig, reporter: Reporter | None = None, *, fresh: bool
     run = open_run(work, fresh, allow_changes)
     reporter.journal = Journal(run.path)
     with Monitors(run, config.monitor, work.reporter), recorded(run, reporter.journal):
-        saves = Saves(run.path / "checkpoints", config.train.checkpoint, identity(work), reporter)
+        most_bytes = work.forecast.own.peak if work.device.type == "cpu" else 0
+        saves = Saves(run.path / "checkpoints", config.train.checkpoint, identity(work), reporter, most_bytes)
         start = save_point(run, saves, allow_changes)
         write_accounts(run, work)
         before, baselines = judge_before(run, work) if config.evaluate.before else None, judge_simple(run, work)

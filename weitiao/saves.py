@@ -12,6 +12,7 @@ from time import monotonic, perf_counter
 from types import TracebackType
 from typing import Any
 
+import psutil
 import torch
 from torch import nn
 
@@ -30,7 +31,7 @@ _RECORDS_BYTES = 100_000
 BACKGROUND_BYTES = 100_000_000
 """A checkpoint from this size on is written while training goes on; a smaller one is on the disk before a thread would have paid."""
 _SPARE_BYTES = 1 << 30
-"""Main memory that a copy of the state leaves free at least; a quarter of the copy where that is more."""
+"""Main memory that a copy leaves free at least beside what the run is expected to take; an eighth of that where it is more."""
 
 
 @dataclass(frozen=True)
@@ -68,25 +69,37 @@ class _State:
     def num_bytes(self) -> int:
         return sum(x.numel() * x.element_size() for x in (*self.weights.values(), *(self.moments or {}).values()))
 
-    def copied(self) -> "_State":
-        """The same, in main memory of its own."""
-        weights, moments = (
-            {name: x.detach().to("cpu", copy=True) for name, x in kept.items()} for kept in (self.weights, self.moments or {})
-        )
-        return replace(self, weights=weights, moments=moments)
+    def copied(self, room: int) -> tuple["_State", int, int]:
+        """The same with the last tensors, as many as go into ``room`` bytes, in main memory of their own; how many of the first ones are
+        still the training's, and the bytes copied."""
+        weights, moments = dict(self.weights), dict(self.moments or {})
+        places = [(kept, name) for kept in (weights, moments) for name in kept]
+        left, size = len(places), 0
+        for kept, name in reversed(places):
+            size += kept[name].numel() * kept[name].element_size()
+            if size > room:
+                size -= kept[name].numel() * kept[name].element_size()
+                break
+            kept[name] = kept[name].detach().to("cpu", copy=True)
+            left -= 1
+        return replace(self, weights=weights, moments=moments), left, size
 
 
 class Saves:
     """The checkpoints of one run. A save that fails never ends the run: it is reported, and the newest whole checkpoint stays.
 
-    Large ones are written by a thread, one at a time: from a copy where main memory has the room, else straight from the optimiser's
-    tensors; it waits with its next step until they are copied or read. As a context manager it waits for the last one, unless the user
+    Large ones are written by a thread, one at a time: as much as main memory has room for from a copy, the rest straight from the
+    optimiser's tensors; it waits with its next step until these are read. As a context manager it waits for the last one, unless the user
     wants to stop at once.
     """
 
-    def __init__(self, folder: Path, settings: CheckpointConfig, identity: Mapping[str, str], reporter: Reporter) -> None:
-        """``identity``: hashes of what the run is about, for the manifests."""
+    def __init__(
+        self, folder: Path, settings: CheckpointConfig, identity: Mapping[str, str], reporter: Reporter, most_bytes: int = 0
+    ) -> None:
+        """``identity``: hashes of what the run is about, for the manifests. ``most_bytes``: main memory that the run is expected to
+        take."""
         self.folder, self.settings, self.identity, self.reporter = folder, settings, identity, reporter
+        self.most_bytes = most_bytes
         self.num_saved, self.seconds = 0, 0.0
         """Checkpoints that training can go on from, and the time that training stood still for all of them."""
         self.copied_bytes = 0
@@ -152,7 +165,7 @@ class Saves:
 
         def write() -> None:
             try:
-                written = self._write(state if is_small else self._apart(state, read), read)
+                written = self._write(*self._apart(state, read, 0 if is_small else self._room()), read)
                 if written:
                     self.num_saved += state.moments is not None
                     self._tidy(best_step)
@@ -172,18 +185,24 @@ class Saves:
         if is_small:
             self.finish()
 
-    def _apart(self, state: _State, read: Event) -> _State:
-        """A copy of a state that training is about to change, where there is room for one: it is made faster than any disk writes."""
-        size = state.num_bytes
-        if state.moments is None or memory()[1] < size + max(_SPARE_BYTES, size // 4):
-            return state
+    def _room(self) -> int:
+        """Bytes of main memory for a copy."""
+        to_come = max(0, self.most_bytes - psutil.Process().memory_info().rss)
+        return max(0, memory()[1] - to_come - max(_SPARE_BYTES, self.most_bytes // 8))
+
+    def _apart(self, state: _State, read: Event, room: int) -> tuple[_State, int]:
+        """A state that training is about to change, partly or wholly copied, which goes faster than any disk writes; and how many of its
+        tensors are not copied. Best weights are copies already."""
+        if state.moments is None:
+            return state, 0
         try:
-            copied = state.copied()
+            apart, left, size = state.copied(room)
         except (MemoryError, RuntimeError):  # torch's word for no memory on the CPU; a limit that the system does not tell
-            return state
-        read.set()
+            return state, len(state.weights) + len(state.moments)
         self.copied_bytes = max(self.copied_bytes, size)
-        return copied
+        if not left:
+            read.set()
+        return apart, left
 
     def newest(self) -> SavePoint | None:
         """The newest checkpoint that is whole and whose best weights are whole. Damaged ones are reported and passed over."""
@@ -209,13 +228,19 @@ class Saves:
             storage.verify_folder(self._path(position["best"]["step"]))
         return SavePoint(folder, position)
 
-    def _write(self, state: _State, read: Event) -> bool:
-        """Write one checkpoint and read it back. False: it could not be written, which was said."""
+    def _write(self, state: _State, left: int, read: Event) -> bool:
+        """Write one checkpoint and read it back; ``read`` is set when its first ``left`` tensors are written. False: it could not be
+        written, which was said."""
         folder = self._path(state.step)
+
+        def told(number: int) -> None:
+            if number == left:
+                read.set()
+
         try:
             if storage.free_bytes(self.folder) < state.num_bytes + _RECORDS_BYTES:
                 raise OSError(errno.ENOSPC, "No space left on device")
-            checkpoint.save_checkpoint(folder, state.weights, state.position, state.moments, self.identity, read)
+            checkpoint.save_checkpoint(folder, state.weights, state.position, state.moments, self.identity, told)
             storage.verify_folder(folder)
         except (OSError, DamagedError) as error:
             cause = system_cause(error) if isinstance(error, OSError) else str(error)

@@ -6,13 +6,13 @@ dropout and learning rate follow from the seed and the step's number.
 """
 
 import hashlib
+import itertools
 import json
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 import torch
@@ -48,9 +48,10 @@ def restore(model: nn.Module, weights: dict[str, torch.Tensor]) -> None:
             parameters[name].copy_(value)
 
 
-def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> str:
+def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], after: Callable[[], None] = lambda: None) -> str:
     """Write a safetensors file through the storage seam, one tensor at a time: no second copy of them all in memory. The SHA-256 of what
-    was to be written, computed from memory while the disk takes it, so that reading the file back shows whether it did.
+    was to be written, computed from memory while the disk takes it, so that reading the file back shows whether it did. ``after`` is called
+    after each tensor. Raises NonFiniteError if one is NaN or infinite, and OSError.
 
     Format: 8 bytes little-endian length of the header, a JSON header (padded with spaces to a multiple of 8) with dtype, shape and byte
     offsets, then the tensors' bytes in the order of the header. https://github.com/huggingface/safetensors
@@ -66,12 +67,21 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> str:
     digest = hashlib.sha256(start)
     with storage.disk.open(path, "wb") as file, ThreadPoolExecutor(1) as beside:
         storage.disk.write(file, start)
-        for tensor in tensors.values():
+        for name, tensor in tensors.items():
+            _require_finite(name, tensor)
             data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
             hashed = beside.submit(digest.update, data)
             storage.disk.write(file, data)
             hashed.result()
+            after()
     return digest.hexdigest()
+
+
+def _require_finite(name: str, tensor: torch.Tensor) -> None:
+    if not torch.isfinite(tensor).all():
+        raise NonFiniteError(
+            t(f"{name} 含 NaN 或无穷大，不保存检查点", f"{name} holds NaN or infinity; no checkpoint is written of it")
+        )
 
 
 def save_checkpoint(
@@ -80,25 +90,19 @@ def save_checkpoint(
     position: Mapping[str, Any],
     moments: Mapping[str, torch.Tensor] | None = None,
     identity: Mapping[str, str] | None = None,
-    read: Event | None = None,
+    read: Callable[[int], None] = lambda _: None,
 ) -> None:
     """Write one step's trained weights and its position, with ``moments`` so that training can go on from it; whole or not at all.
-    ``identity`` goes into the manifest. ``read`` is set as soon as the tensors are read: from then on they may change.
+    ``identity`` goes into the manifest. ``read`` is told how many tensors, weights before moments, are read: these may change from then on.
 
-    Raises NonFiniteError, before anything is written, if a weight or moment is NaN or infinite, and OSError.
+    Raises NonFiniteError if a weight or moment is NaN or infinite, and OSError; then nothing stands there.
     """
-    for name, value in (*weights.items(), *(moments or {}).items()):
-        if not torch.isfinite(value).all():
-            raise NonFiniteError(
-                t(f"{name} 含 NaN 或无穷大，不保存检查点", f"{name} holds NaN or infinity; no checkpoint is written of it")
-            )
     known: dict[str, str] = {}
+    number = itertools.count(1)
     with published_folder(folder, identity, known) as temporary:
-        known[WEIGHTS] = write_tensors(temporary / WEIGHTS, weights)
+        known[WEIGHTS] = write_tensors(temporary / WEIGHTS, weights, lambda: read(next(number)))
         if moments is not None:
-            known[MOMENTS] = write_tensors(temporary / MOMENTS, moments)
-        if read is not None:
-            read.set()
+            known[MOMENTS] = write_tensors(temporary / MOMENTS, moments, lambda: read(next(number)))
         write_json(temporary / POSITION, position)
 
 
