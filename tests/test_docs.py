@@ -6,7 +6,7 @@ import shlex
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import pytest
 from pydantic import BaseModel
@@ -75,7 +75,7 @@ def figure_markers() -> list[str]:
 
 def variants(annotation: Any) -> list[type[BaseModel]]:
     """The models that a setting may hold."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+    if get_origin(annotation) is None and isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [model for part in get_args(annotation) for model in variants(part)]
 

@@ -10,7 +10,7 @@ import re
 import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -266,8 +266,8 @@ def check_tree(model: type[Model], tree: Mapping[Any, Any], where: str) -> Model
 
 def _variants(annotation: Any) -> Iterator[type[BaseModel]]:
     """The models that a field may hold."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
+    if get_origin(annotation) is None and isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation  # Python 3.10 takes tuple[int, ...] for a type
     for part in get_args(annotation):
         yield from _variants(part)
 

@@ -304,9 +304,9 @@ def test_the_files_can_be_used_by_the_hub_s_own_client(hub: Hub, repository: Rep
 def own_client(hub: Hub, commit: str) -> Path:
     """Where the hub's own library finds the snapshot offline."""
     if hub == "huggingface":
-        from huggingface_hub import scan_cache_dir, snapshot_download
+        from huggingface_hub import constants, scan_cache_dir, snapshot_download
 
-        assert not scan_cache_dir().warnings
+        assert not scan_cache_dir(constants.HF_HUB_CACHE).warnings
         return Path(snapshot_download(NAME.id, local_files_only=True))
     from modelscope_hub import HubApi
 
