@@ -26,7 +26,7 @@ demo-methods: $(STAMP)  ## the same with full, head and lora, side by side
 test: lint types $(STAMP)  ## everything: lint, types, all tests
 	$(BIN)/python -m pytest -n 2
 
-unit: $(STAMP)  ## the fast tests only
+unit: $(STAMP)  ## the fast tests only: no whole runs of the program
 	$(BIN)/python -m pytest -n 2 -m 'not slow'
 
 faults: $(STAMP)  ## kill, starve and damage runs some 20,000 times (hours) and compare each with an undisturbed one

@@ -19,6 +19,8 @@ from commands import CHINESE, ENGLISH_SENTENCE, command, refused
 from weitiao import __version__
 from weitiao.interrupts import INTERRUPTED
 
+pytestmark = pytest.mark.slow  # whole runs of the program
+
 story = importlib.import_module("weitiao.finetune")  # the module; `weitiao.finetune` is the function
 LANGUAGES = pytest.mark.parametrize("lang", ["zh", "en"])
 WEITIAO = [sys.executable, "-m", "weitiao"]

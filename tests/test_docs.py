@@ -173,7 +173,7 @@ def test_every_command_line_is_accepted(line):
         config = context.params["config"]
         if config is None:
             assert context.params["resume"], line
-        elif config.parts[0] == "recipes":
+        elif Path(config).parts[0] == "recipes":
             load_config(ROOT / config, overrides)
         else:
             load_config(None, overrides)

@@ -19,6 +19,8 @@ from weitiao.inference import Tuned, evaluate, predict
 from weitiao.run import Run
 from weitiao.tasks.classification import Classification
 
+pytestmark = pytest.mark.slow  # whole runs of the program
+
 story = sys.modules["weitiao.finetune"]  # the module; `weitiao.finetune` is the function
 training = sys.modules["weitiao.training"]
 TRAIN = {"epochs": 3, "batch_rows": 8, "micro_batch_tokens": 600, "validate_every": 1}

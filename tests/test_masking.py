@@ -18,6 +18,8 @@ from weitiao.masking import masked
 from weitiao.run import Run
 from weitiao.watch.app import make_watch
 
+pytestmark = pytest.mark.slow  # whole runs of the program
+
 ENVIRONMENT = {
     "HF_TOKEN": "hf_CANARY01abcdefghijklmnop", "MODELSCOPE_API_TOKEN": "ms-CANARY02-plain", "SWANLAB_API_KEY": "CANARY03swan9x",
     "OPENAI_API_KEY": "sk-CANARY04abcdefghijkl", "AWS_SECRET_ACCESS_KEY": "CANARY05/aws+secret", "MY_DB_PASSWORD": "CANARY06 pass word",

@@ -19,6 +19,8 @@ from weitiao.errors import ConfigError
 from weitiao.finetune import complete, finetune
 from weitiao.run import Run
 
+pytestmark = pytest.mark.slow  # whole runs of the program
+
 
 @pytest.fixture
 def config(tiny_model: Path, small_csv: Path, tmp_path: Path) -> Path:

@@ -22,6 +22,8 @@ from weitiao.model.trees import score_trees
 from weitiao.prepare import prepare
 from weitiao.run import Run
 
+pytestmark = pytest.mark.slow  # whole runs of the program
+
 LANGUAGES = pytest.mark.parametrize("lang", ["zh", "en"])
 KINDS = {
     "dpo-lora": {"objective": {"kind": "dpo", "sft_weight": 0.1}, "method": {"kind": "lora", "rank": 4, "dropout": 0.1}},

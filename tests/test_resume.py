@@ -28,6 +28,8 @@ from weitiao.progress import Reporter
 from weitiao.resume import changed_settings, put_aside
 from weitiao.run import Run, config_to_train
 
+pytestmark = pytest.mark.slow  # whole runs of the program
+
 training, saves = sys.modules["weitiao.training"], sys.modules["weitiao.saves"]
 
 

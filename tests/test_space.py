@@ -13,6 +13,8 @@ from weitiao.finetune import finetune
 from weitiao.progress import Reporter
 from weitiao.workshop import RECORDS_BYTES, Workshop
 
+pytestmark = pytest.mark.slow  # whole runs of the program
+
 LOSSES = (9.0, 5.0, 9.0, 9.0, 4.0, 9.0, 3.0, 9.0)
 """After each step: the best one is first a whole checkpoint (2) and grows old, then stands between two checkpoints (5, 7)."""
 METHODS = {"full": "full", "head": {"kind": "head", "last_blocks": 3}, "lora": {"kind": "lora", "rank": 64}}

@@ -14,6 +14,8 @@ from weitiao.decide.members import Member, Outcome
 from weitiao.errors import ConfigError, RunError
 from weitiao.progress import Reporter
 
+pytestmark = pytest.mark.slow  # whole runs of the program
+
 
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> list[str]:

@@ -127,6 +127,7 @@ def running(root, process):
     time.sleep(1.05)  # seconds for which a listing is kept
 
 
+@pytest.mark.slow
 def test_a_run_of_another_terminal_is_stopped(client, root, ids):
     other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     try:
@@ -145,6 +146,7 @@ def test_a_run_of_another_terminal_is_stopped(client, root, ids):
     assert client.post(f"/api/runs/{ids['one']}/stop").status_code == 409
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("process", [{"pid": 2**22 + 5, "started": 1.0}, {"pid": "x"}, {"pid": 10**30, "started": 1.0}, {}])
 def test_a_run_whose_process_died_is_shown_as_stopped(client, root, process):
     states = lambda: {run["name"]: run["state"] for run in client.post("/api/poll", json={}).json()["runs"]}
