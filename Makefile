@@ -76,7 +76,7 @@ types: $(STAMP)
 	$(BIN)/mypy
 
 BASE ?=
-builtin-base: $(STAMP) $(CORPUS) $(ORIGINS) build/builtin/init/model.safetensors  ## pre-train the built-in base model again (some 3 hours on 2 cores; a trial: BASE=train.max_steps=20)
+builtin-base: $(STAMP) $(CORPUS) $(ORIGINS) build/builtin/init/model.safetensors  ## pre-train the built-in base model again (some 2 and a half hours on 2 cores; a trial: BASE=train.max_steps=20)
 	$(BIN)/weitiao train recipes/builtin_base.yaml $(BASE)
 	$(BIN)/weitiao train recipes/builtin_base_2.yaml $(BASE)
 	$(BIN)/weitiao train recipes/builtin_base_3.yaml $(BASE)

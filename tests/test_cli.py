@@ -192,6 +192,7 @@ def test_a_run_that_ends_early_says_so(config: Path, monkeypatch: pytest.MonkeyP
     assert result.code == code
     assert result.json["error"]["type"] == type(error).__name__
     assert CHINESE.search(result.json["error"]["message"])
+    assert ("已中断" in result.err or "错误" in result.err) == (state == "failed")  # whoever stops trials reads it in the JSON
     assert ("Traceback" in result.err) == isinstance(error, ValueError)  # a defect of ours is shown in full
     record = json.loads((config.parent / "runs" / "r" / "run.json").read_text())
     assert (record["state"], record["error"]["type"]) == (state, type(error).__name__)

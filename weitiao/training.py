@@ -83,7 +83,6 @@ def train_model(run: Run, work: Workshop, model: nn.Module, saves: Saves, start:
     take_best(model, best, done)
     forget_frozen_states(model)
     saves.require_best(best)
-    work.copied_bytes = saves.copied_bytes
     record_training(run, work, plan, done, clock, best, saves, is_over())
 
 
@@ -152,12 +151,13 @@ def note_peak(work: Workshop) -> None:
 
 def record_estimate(run: Run, work: Workshop) -> None:
     """How far the estimate was off, into run.json. ``error`` is predicted / measured − 1. A copy for a checkpoint, which is made only where
-    there is room for it and so is not in the estimate, is counted on both sides."""
+    there is room for it and so is not in the estimate, is counted on both sides; it lies in main memory, not on a GPU."""
     note_peak(work)
-    predicted = work.forecast.own.peak + work.copied_bytes
-    error = predicted / work.peak_bytes - 1
-    run.update(estimate=run.record["estimate"] | {"measured_peak_bytes": work.peak_bytes, "error": error})
-    shown = f"{human_bytes(predicted)} → {human_bytes(work.peak_bytes)} ({100 * error:+.0f} %)"
+    copied = run.record["training"]["checkpoints"]["copied_bytes"] if work.device.type == "cpu" else 0
+    predicted = work.forecast.own.peak + copied
+    found = {"measured_peak_bytes": work.peak_bytes, "copied_bytes": copied, "error": predicted / work.peak_bytes - 1}
+    run.update(estimate=run.record["estimate"] | found)
+    shown = f"{human_bytes(predicted)} → {human_bytes(work.peak_bytes)} ({100 * found['error']:+.0f} %)"
     work.reporter.say(t(f"内存峰值，估计 → 实测：{shown}", f"peak memory, estimated → measured: {shown}"))
 
 

@@ -71,8 +71,6 @@ class Workshop:
     pace: Pace = field(init=False)
     peak_bytes: int = 0
     """Most memory of the run so far."""
-    copied_bytes: int = 0
-    """Of which a copy of the training's state for a checkpoint."""
 
     def __post_init__(self) -> None:
         require_known(self.config.check.fail_on)

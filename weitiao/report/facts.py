@@ -91,7 +91,7 @@ def _estimate_fact(folder: RunFolder) -> Facts:
     if error is None:
         return []
     predicted, measured = size(dig(estimate, "predicted_peak_bytes")), size(dig(estimate, "measured_peak_bytes"))
-    if copied := finite(dig(folder.run, "training", "checkpoints", "copied_bytes")):
+    if copied := finite(dig(estimate, "copied_bytes")):
         predicted += t(f"（另加检查点的拷贝 {size(copied)}）", f" (and a copy of {size(copied)} for a checkpoint)")
     both = t(f"估计 {predicted}，实测 {measured}", f"{predicted} estimated, {measured} measured")
     return [(t("整个运行的内存峰值", "Peak memory of the whole run"), f"{both} ({100 * error:+.0f} %)")]
