@@ -142,6 +142,22 @@ def test_a_run_on_json(extracted: Run) -> None:
     assert "$.place" in rejected["detail"]
 
 
+def test_answers_held_to_the_schema(extracted: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Six tokens are not enough for this JSON, so nothing is valid; held to the schema and with room, all of it is, in `predict` too."""
+    monkeypatch.chdir(extracted.path.parent)
+    assert extracted.read("evaluation/after.json")["metrics"]["schema_valid"]["value"] == 0
+    config, schema = extracted.path / "config.yaml", tmp_path / "bounded.json"
+    properties = {"place": {"type": "string", "maxLength": 4}, "number": {"type": "integer", "minimum": 0, "maximum": 99}}
+    schema.write_text(json.dumps({"type": "object", "properties": properties, "required": ["place"], "additionalProperties": False}))
+    held = "evaluate.decoding={constrained: true, max_new_tokens: 200, temperature: 1}"
+    command("train", config, "name=held", f"runs={tmp_path}", f"task.json_schema={schema}", held)
+    after = json.loads((tmp_path / "held" / "evaluation" / "after.json").read_text())
+    assert after["metrics"]["schema_valid"]["value"] == 1
+    assert after["written"]["decoding"]["constrained"] is True
+    written = command("predict", tmp_path / "held", "第3次在北京").out
+    assert set(json.loads(written)) <= {"place", "number"}
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [
@@ -225,6 +241,8 @@ def test_a_schema_that_is_none(tmp_path: Path, tiny_model: Path, questions: Path
         {"task": {"kind": "text"}, "objective": "pretrain", "evaluate": {"metrics": ["a:b"]}},
         {"task": "qa", "evaluate": {"metrics": ["a.b"]}},
         {"task": "qa", "evaluate": {"decoding": {"top_p": 0}}},
+        {"task": "qa", "evaluate": {"decoding": {"constrained": True}}},
+        {"task": "generation", "evaluate": {"decoding": {"constrained": True}}},
     ],
 )
 def test_settings_without_effect_or_sense(tree: dict[str, Any]) -> None:

@@ -143,6 +143,11 @@ class RunConfig(Part):
                 t(f"{kind} 任务用不到 evaluate 里的 {changed}", f"the {kind} task does not use these settings of evaluate: {changed}")
             )
 
+        if self.evaluate.decoding.constrained and (not isinstance(self.task, GenerationTask) or self.task.json_schema is None):
+            raise ValueError(
+                t("evaluate.decoding.constrained 要有 task.json_schema", "evaluate.decoding.constrained needs task.json_schema")
+            )
+
     @property
     def takes_head(self) -> bool:
         """Whether the last layer alone can learn this task by this objective."""

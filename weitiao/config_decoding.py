@@ -18,3 +18,5 @@ class DecodingConfig(Part):
     """Draw only from the most probable tokens that together reach this probability (Holtzman et al. 2020, arXiv:1904.09751)."""
     top_k: Annotated[Whole, Field(ge=0)] = 0
     """Draw only from this many of the most probable tokens; 0: from all."""
+    constrained: bool = False
+    """Only tokens that keep to `task.json_schema` may be written (generation; `pip install 'weitiao[json]'`)."""

@@ -51,9 +51,7 @@ def kill(scene: Scene, faults: int, seed: int) -> Tally:
         number += 1
         if kind not in windows:
             windows[kind] = save_windows(scene, kind, f"windows-{kind}")
-            start = time.perf_counter()
-            count_calls(scene, kind, f"timed-{kind}")
-            seconds[kind] = time.perf_counter() - start
+            seconds[kind] = _seconds_of(scene, kind)
             scene.reference(kind)
         name, history = f"kill-{number}", []
         for _ in range(draw.randint(1, 3)):
@@ -212,32 +210,45 @@ def _lose_power(tally: Tally, scene: Scene, kind: str, name: str, at: int, draw:
 
 
 def terminate(scene: Scene, faults: int, seed: int) -> Tally:
-    """SIGTERM at a random time: it ends within 30 s (while training after the step in hand, saved; else at once), then goes on to the
-    same result."""
+    """SIGTERM at a random time of a run: it ends within 30 s (while training after the step in hand, saved; else at once), then goes on to
+    the same result. A run that had finished before is no fault."""
     tally, draw = Tally("SIGTERM", seed), random.Random(seed)
-    kinds = list(KINDS)
-    for number in range(faults):
+    kinds, seconds = list(KINDS), {}
+    number = 0
+    while tally.faults < faults:
         kind, name = kinds[number % len(kinds)], f"term-{number}"
-        scene.reference(kind)
-        after = draw.uniform(0.05, 1.5)
+        number += 1
+        if kind not in seconds:
+            scene.reference(kind)
+            seconds[kind] = _seconds_of(scene, kind)
+        after = draw.uniform(0.02, seconds[kind])
         start = time.monotonic()
 
         def work(kind: str = kind, name: str = name) -> None:
             signal.signal(signal.SIGTERM, _raise_interrupt)
             finetune(scene.config(kind, name))
 
-        code = child(work, kill_after(after, signal.SIGTERM))
-        tally.faults += 1
-        tally.note(f"ended with {code}")
+        code, what = child(work, kill_after(after, signal.SIGTERM)), f"{kind} after {after:.3f} s"
         if time.monotonic() - start > after + 30:
-            tally.failures.append(f"{kind} after {after:.3f} s: took longer than 30 s")
+            tally.failures.append(f"{what}: took longer than 30 s")
         if code == 0:
-            compare(tally, scene, kind, name, f"{kind} after {after:.3f} s")
-        elif code in (130, -signal.SIGTERM):
-            go_on(tally, scene, kind, name, f"{kind} after {after:.3f} s")
+            compare(tally, scene, kind, name, what)
+            continue
+        tally.faults += 1
+        saved = any((scene.folder / "runs" / name / "checkpoints").glob("step-*"))
+        tally.note("saved, gone on" if saved else "before there was anything to save")
+        if code in (130, -signal.SIGTERM):
+            go_on(tally, scene, kind, name, what)
         else:
-            tally.failures.append(f"{kind} after {after:.3f} s: ended with {code}")
+            tally.failures.append(f"{what}: ended with {code}")
     return tally
+
+
+def _seconds_of(scene: Scene, kind: str) -> float:
+    """How long a whole run takes."""
+    start = time.perf_counter()
+    count_calls(scene, kind, f"timed-{kind}")
+    return time.perf_counter() - start
 
 
 def _raise_interrupt(*_: object) -> None:

@@ -10,6 +10,7 @@ import time
 
 import pytest
 import uvicorn
+from commands import command
 from runs_made import make_run
 
 from weitiao.language import use
@@ -141,6 +142,27 @@ def test_a_finished_run_answers_a_sentence_with_base_and_tuned_model(page):
     assert page.locator("#answers .bar").count() == 6
     page.click("#tab-data")
     until(page, "document.querySelector('#panel').textContent.includes('news.csv')")  # the tab before has a table too
+
+
+def test_a_question_gets_the_answers_of_both_models_beside_each_other(page, tmp_path):
+    data, root = tmp_path / "data" / "qa.jsonl", tmp_path / "runs"
+    rows = [{"context": f"第{i}次会在北京开。", "question": "在哪里开？", "answers": ["北京"]} for i in range(12)]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "qa.yaml").write_text("task: qa\nevaluate: {before: false, decoding: {max_new_tokens: 4}}\ntrain: {max_steps: 1}\n")
+    told = command(
+        "train", tmp_path / "qa.yaml", "name=asked", f"runs={root}", f"data.train={data}", f"model={tmp_path / 'data' / 'model'}"
+    )
+    assert told.code == 0, told.err
+    page.click("text=asked")
+    page.click("#tab-play")
+    page.fill("#sentence", "在哪里开？")
+    page.fill("#context", "会在上海开。")
+    page.click("#ask")
+    page.wait_for_selector("#answers table", timeout=PATIENCE_MS)
+    assert page.locator("#answers th").all_inner_texts() == ["base model", "tuned"]
+    assert page.locator("#answers tbody td").count() == 2
+    page.click("#tab-settings")
+    until(page, "document.querySelector('#panel').textContent.includes('max_new_tokens')")
 
 
 def test_a_run_at_work_shows_its_total_and_the_time_left(browser, served, tmp_path):

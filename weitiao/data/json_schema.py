@@ -1,9 +1,10 @@
-"""Whether an answer keeps to a JSON Schema."""
+"""Whether an answer keeps to a JSON Schema, and the schema as a grammar to write by."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from weitiao.data.read import check_file
 from weitiao.errors import ConfigError
@@ -13,6 +14,7 @@ if TYPE_CHECKING:  # imported where it is needed: most runs have no schema
     from jsonschema.protocols import Validator
 
 MOST_CHARACTERS = 200
+_BLANKS = r"[ \n\t]{0,20}"  # without a bound a weak model writes blanks until it is cut off
 
 
 @dataclass(frozen=True)
@@ -57,3 +59,24 @@ def load_checker(path: str) -> Checker:
         cause = str(error).split("\n")[0]
         raise ConfigError(f"task.json_schema: {path}", t(f"不是 JSON Schema：{cause}", f"is no JSON Schema: {cause}"), remedy) from None
     return Checker(kind(schema, registry=REGISTRY))  # one that fetches nothing: a $ref must be in the file
+
+
+def grammar_of(checker: Checker) -> str:
+    """A schema in llguidance's form. Raises ConfigError where the package is missing or cannot follow the schema."""
+    where = "evaluate.decoding.constrained"
+    try:
+        from llguidance import LLMatcher
+    except ImportError:
+        cause = t("按 JSON Schema 写答案需要 llguidance", "writing answers by a JSON Schema needs llguidance")
+        raise ConfigError(where, cause, "pip install 'weitiao[json]'") from None
+    schema: Any = checker.validator.schema
+    if isinstance(schema, Mapping):
+        grammar = LLMatcher.grammar_from_json_schema(dict(schema), overrides={"whitespace_pattern": _BLANKS})
+        fault = LLMatcher.validate_grammar(grammar)
+    else:
+        fault = t("模式只是 true 或 false", "the schema is just true or false")
+    if fault:
+        cause = t(f"不能按这个模式限制答案：{fault}", f"answers cannot be held to this schema: {fault}")
+        remedy = t("改写模式，或去掉 constrained（答案照样检查）", "rewrite the schema, or leave constrained out (answers are checked)")
+        raise ConfigError(where, cause.replace("\n", " "), remedy)
+    return str(grammar)

@@ -9,11 +9,15 @@ from typing import Any
 from torch import nn
 
 from weitiao.config import RunConfig
+from weitiao.config_tasks import GenerationTask
+from weitiao.data.json_schema import load_checker
 from weitiao.data.render import ChatEncoder
 from weitiao.evaluate.generate import generate
+from weitiao.evaluate.grammar import Grammar
 from weitiao.evaluate.judge import Judgement, judge_text
 from weitiao.evaluate.written import Marker, chosen_rows, shown_prompt
 from weitiao.language import t
+from weitiao.model.heads import output_matrix
 from weitiao.records import Example, Passage
 from weitiao.tasks.generation import with_calls_written
 
@@ -37,8 +41,10 @@ def write_answers(
     """The model's answer to each example's prompt, as `evaluate.decoding` says."""
     prompts = encoder.prompts(examples)
     ends = {encoder.end_of_answer, encoder.end_of_text}
-    settings = config.evaluate
-    answers = generate(model, prompts, ends, settings.decoding, config.seed, settings.batch_tokens, progress=progress)
+    settings, grammar = config.evaluate, None
+    if settings.decoding.constrained and isinstance(config.task, GenerationTask) and config.task.json_schema is not None:
+        grammar = Grammar.of(load_checker(config.task.json_schema), encoder, len(output_matrix(model)), ends)
+    answers = generate(model, prompts, ends, settings.decoding, config.seed, settings.batch_tokens, progress=progress, grammar=grammar)
     return [
         Written(
             encoder.spelled(answer.content),

@@ -21,6 +21,7 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 from weitiao.config_decoding import DecodingConfig
 from weitiao.data.batch import split_by_tokens
 from weitiao.errors import NonFiniteError
+from weitiao.evaluate.grammar import Followed, Grammar
 from weitiao.language import t
 from weitiao.model.heads import inner, output_matrix, trunk
 
@@ -56,9 +57,11 @@ def generate(
     most_tokens: int,
     samples: int = 1,
     progress: Callable[[int], None] | None = None,
+    grammar: Grammar | None = None,
 ) -> list[list[Answer]]:
     """``samples`` answers to each prompt (token ids, none empty), in the order given. ``model`` is in evaluation mode; an answer stops at
-    any token of ``ends``; ``most_tokens`` bounds a batch (padding and answers included); ``progress`` is told how many prompts are done.
+    any token of ``ends``; ``most_tokens`` bounds a batch (padding and answers included); ``progress`` is told how many prompts are done;
+    ``grammar`` holds the answers to a schema.
 
     Raises NonFiniteError where the model gives no probabilities.
     """
@@ -69,7 +72,8 @@ def generate(
         draws = [_draws(seed, i, number, decoding) for i in group for number in range(samples)]
         batch = _Batch(model, [prompts[i] for i in group], samples, shared)
         most = [_most_new(model, len(prompts[i]), decoding) for i in group for _ in range(samples)]
-        answers = _written(batch, draws, most, frozenset(ends), decoding)
+        followed = None if grammar is None else grammar.follow(len(draws))
+        answers = _written(batch, draws, most, frozenset(ends), decoding, followed)
         for i in group:
             results[i] = [next(answers) for _ in range(samples)]
         if progress:
@@ -89,7 +93,12 @@ def _draws(seed: int, prompt: int, sample: int, decoding: DecodingConfig) -> np.
 
 
 def _written(
-    batch: "_Batch", draws: Sequence[np.ndarray], most: Sequence[int], ends: frozenset[int], decoding: DecodingConfig
+    batch: "_Batch",
+    draws: Sequence[np.ndarray],
+    most: Sequence[int],
+    ends: frozenset[int],
+    decoding: DecodingConfig,
+    followed: Followed | None,
 ) -> Iterator[Answer]:
     """The answers to a batch's rows, in their order; ``most``: their longest lengths in tokens."""
     tokens: list[list[int]] = [[] for _ in draws]
@@ -97,11 +106,14 @@ def _written(
     rows, open_rows = list(range(len(draws))), set(range(len(draws)))
     for step in range(max(most)):
         drawn = torch.tensor(np.array([draws[row][step] for row in rows]), device=batch.hidden_BH.device)
-        chosen_B, logs_B = choose_tokens(batch.hidden_BH @ output_matrix(batch.model).T, drawn, decoding)
+        allowed_BV = None if followed is None else followed.allowed(rows).to(drawn.device)
+        chosen_B, logs_B = choose_tokens(batch.hidden_BH @ output_matrix(batch.model).T, drawn, decoding, allowed_BV)
         for row, token, log in zip(rows, chosen_B.tolist(), logs_B.tolist(), strict=True):
             if row in open_rows:
                 tokens[row].append(token)
                 logs[row].append(log)
+                if followed is not None:
+                    followed.take(row, token)
                 if token in ends or step + 1 == most[row]:
                     open_rows.remove(row)
         if not open_rows:
@@ -114,15 +126,20 @@ def _written(
     return (Answer(tuple(ids), tuple(values), ids[-1] in ends) for ids, values in zip(tokens, logs, strict=True))
 
 
-def choose_tokens(logits_BV: torch.Tensor, drawn_B: torch.Tensor, decoding: DecodingConfig) -> tuple[torch.Tensor, torch.Tensor]:
-    """The next token of each row [B] and its log-probability under the model [B]. ``drawn_B``: float64 numbers in [0, 1), each the place
-    in the distribution at which its row's token stands. Raises NonFiniteError."""
+def choose_tokens(
+    logits_BV: torch.Tensor, drawn_B: torch.Tensor, decoding: DecodingConfig, allowed_BV: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The next token of each row [B] and its log-probability under the model [B], whatever is ``allowed_BV``. ``drawn_B``: float64 numbers
+    in [0, 1), each the place in the distribution at which its row's token stands. Raises NonFiniteError."""
     logits_BV = logits_BV.float()
     normaliser_B = logits_BV.logsumexp(-1)
     if not bool(torch.isfinite(normaliser_B).all()):
         raise NonFiniteError(
             t("模型给出的概率是 NaN 或无穷大，不能写答案", "the model's probabilities are NaN or infinite; nothing can be written")
         )
+    own_BV = logits_BV
+    if allowed_BV is not None:
+        logits_BV = logits_BV.masked_fill(~allowed_BV, float("-inf"))
     if decoding.temperature == 0:
         chosen_B = logits_BV.argmax(-1)
     elif decoding.top_k or decoding.top_p < 1:
@@ -134,7 +151,7 @@ def choose_tokens(logits_BV: torch.Tensor, drawn_B: torch.Tensor, decoding: Deco
         chosen_B = order_BK.gather(-1, _place(chances_BK, drawn_B)).squeeze(-1)
     else:
         chosen_B = _place((logits_BV / decoding.temperature).softmax(-1).double(), drawn_B).squeeze(-1)
-    return chosen_B, logits_BV.gather(-1, chosen_B[:, None]).squeeze(-1) - normaliser_B
+    return chosen_B, own_BV.gather(-1, chosen_B[:, None]).squeeze(-1) - normaliser_B
 
 
 def _place(chances_BK: torch.Tensor, drawn_B: torch.Tensor) -> torch.Tensor:

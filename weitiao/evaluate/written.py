@@ -17,7 +17,7 @@ from sacrebleu.metrics.chrf import CHRF
 
 from weitiao.config import RunConfig
 from weitiao.config_tasks import GenerationTask, QaTask
-from weitiao.data.json_schema import Checker, load_checker
+from weitiao.data.json_schema import Checker, grammar_of, load_checker
 from weitiao.evaluate import scores
 from weitiao.evaluate.statistics import bootstrap, bootstrap_many, mcnemar, sign_flip, wilson
 from weitiao.own_code import load_function, numbers
@@ -50,7 +50,10 @@ class Marker:
         """The marker of a configuration. Raises ConfigError for a function that cannot be had, or a schema that is none."""
         own = {name: load_function(name, "evaluate.metrics") for name in config.evaluate.metrics}
         schema = config.task.json_schema if isinstance(config.task, GenerationTask) else None
-        return cls(config, own, None if schema is None else load_checker(schema))
+        checker = None if schema is None else load_checker(schema)
+        if checker is not None and config.evaluate.decoding.constrained:
+            grammar_of(checker)  # refused before the training
+        return cls(config, own, checker)
 
     def try_own(self, examples: Sequence[Example]) -> None:
         """Call the user's functions once with good answers, so that a mistake shows before hours of training. Raises ConfigError."""

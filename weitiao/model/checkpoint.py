@@ -79,9 +79,7 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], after: Callab
 
 def _require_finite(name: str, tensor: torch.Tensor) -> None:
     if not torch.isfinite(tensor).all():
-        raise NonFiniteError(
-            t(f"{name} 含 NaN 或无穷大，不保存检查点", f"{name} holds NaN or infinity; no checkpoint is written of it")
-        )
+        raise NonFiniteError(t(f"{name} 含 NaN 或无穷大，不保存检查点", f"{name} holds NaN or infinity; no checkpoint is written of it"))
 
 
 def save_checkpoint(

@@ -65,9 +65,10 @@ class Settings(Body):
 
 
 class Sentence(Body):
-    """A text for the playground."""
+    """A text for the playground; ``context``: the passage that a question is about."""
 
     text: Annotated[str, Field(min_length=1, max_length=20_000)]
+    context: Annotated[str, Field(max_length=20_000)] = ""
 
 
 @dataclass(frozen=True)
@@ -221,4 +222,4 @@ def _add_actions(app: FastAPI, runs: Runs, launcher: Launcher, playground: Playg
 
     @app.post("/api/runs/{run}/answer")
     def answer(run: RunId, given: Sentence) -> Json:
-        return Json(playground.ask(_folder(runs, run), given.text))
+        return Json(playground.ask(_folder(runs, run), given.text, given.context))

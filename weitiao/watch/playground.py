@@ -23,8 +23,8 @@ class Playground:
         self._run: Path | None = None
         self._process: subprocess.Popen[str] | None = None
 
-    def ask(self, run: Path, text: str) -> dict[str, Any]:
-        """What base and tuned model say of a text; ``problem`` where they cannot. Waits for its turn, and for the models to load."""
+    def ask(self, run: Path, text: str, context: str = "") -> dict[str, Any]:
+        """What base and tuned model say of a text (for qa: of a passage, ``context``); ``problem`` where they cannot. Waits for its turn, and for the models to load."""
         if not self._lock.acquire(timeout=SECONDS_TO_WAIT):
             return {"problem": t("正在回答别的问题，请稍候再试", "busy with other questions; try again in a moment")}
         try:
@@ -33,7 +33,7 @@ class Playground:
                 if "problem" in first:
                     self.close()
                     return first
-            return self._say(text)
+            return self._say(text, context)
         finally:
             self._lock.release()
 
@@ -49,11 +49,11 @@ class Playground:
         )  # fmt: skip
         return self._read()
 
-    def _say(self, text: str) -> dict[str, Any]:
+    def _say(self, text: str, context: str) -> dict[str, Any]:
         assert self._process is not None
         assert self._process.stdin is not None
         try:
-            self._process.stdin.write(json.dumps(text) + "\n")
+            self._process.stdin.write(json.dumps({"text": text, "context": context}) + "\n")
             self._process.stdin.flush()
         except OSError:
             return _gone()

@@ -7,7 +7,7 @@ const WORDS = {
     after: "训练后", metric: "指标", n: "n", baselines: "基线", matrix: "混淆矩阵（行是正确标签，列是预测）", classes: "各类别", label: "标签", precision: "精确率", recall: "召回率", rows: "行数",
     wrongOnly: "只看错的", text: "文本", prediction: "预测", probability: "概率", more: "更多", of: "共", wrong: "错", noneYet: "还没有。", findings: "检查发现", ledger: "账目", file: "文件", split: "划分",
     read: "读入", used: "使用", rejected: "拒绝", shortened: "截短", example: "一个训练样本（训练的部分加了括号）", lengths: "长度（词元）", key: "键", differs: "只看不同", ask: "问", asking: "正在回答（第一次要载入模型）…",
-    base: "基础模型", tuned: "微调后", sentence: "一段文本", gone: "连不上服务器。", unauthorised: "令牌不对：请用终端里打印的地址打开。", began: "已开始：", asked: "已请它停下：做完这一步，保存后结束。",
+    base: "基础模型", tuned: "微调后", sentence: "一段文本", passage: "问题所问的原文", cutOff: "（没有写完）", gone: "连不上服务器。", unauthorised: "令牌不对：请用终端里打印的地址打开。", began: "已开始：", asked: "已请它停下：做完这一步，保存后结束。",
     goesOn: "继续：", dataFolder: "数据文件写相对路径，从这个文件夹算起：", default: "默认", test: "测试集", train: "训练", noLog: "不是从这一页启动的运行没有日志。", k_n: "新的运行", k_jk: "下一个、上一个运行", k_o: "叠加或取消",
     k_l: "中文 / English", k_t: "明暗", k_arrows: "在标签之间移动", compared: "叠加这个运行",
     classification: "分类", qa: "问答", generation: "生成", preference: "偏好", full: "全参数", lora: "LoRA", head: "只训练头", macro_f1: "宏平均 F1", reward: "奖励", perplexity: "困惑度",
@@ -20,7 +20,7 @@ const WORDS = {
     matrix: "Confusion matrix (rows: right labels, columns: predictions)", classes: "Labels", label: "label", precision: "precision", recall: "recall", rows: "rows", wrongOnly: "wrong ones only", text: "text",
     prediction: "prediction", probability: "probability", more: "more", of: "of", wrong: "wrong", noneYet: "Nothing yet.", findings: "Findings", ledger: "Ledger", file: "file", split: "split", read: "read",
     used: "used", rejected: "rejected", shortened: "shortened", example: "A training row (its trained part in brackets)", lengths: "Lengths (tokens)", key: "key", differs: "differences only", ask: "Ask",
-    asking: "Answering (the first time the models are loaded) …", base: "base model", tuned: "tuned", sentence: "A text", gone: "The server cannot be reached.",
+    asking: "Answering (the first time the models are loaded) …", base: "base model", tuned: "tuned", sentence: "A text", passage: "The passage asked about", cutOff: "(not over)", gone: "The server cannot be reached.",
     unauthorised: "Wrong token: open the address that the terminal shows.", began: "started: ", asked: "Asked to stop: it finishes the step, saves and ends.", goesOn: "goes on: ",
     dataFolder: "Paths of data files start from this folder: ", default: "default", test: "test split", train: "training", noLog: "A run that was not started here has no log.", k_n: "new run", k_jk: "next, previous run",
     lora: "LoRA", macro_f1: "macro-F1", bits_per_character: "bits per character", k_o: "overlay or not", k_l: "中文 / English", k_t: "light or dark", k_arrows: "move between tabs", compared: "overlay this run",
@@ -293,18 +293,22 @@ const PANELS = {
   },
   async log(id) { const { text } = await ask(`/api/runs/${id}/log`); return [text ? el("pre", { id: "log-text" }, text) : el("p", { class: "soft" }, t("noLog"))]; },
   async play(id) {
-    const box = el("textarea", { id: "sentence", "aria-label": t("sentence") }, state.sentence ?? ""), result = el("div", { id: "answers", "aria-live": "polite" });
+    const box = el("textarea", { id: "sentence", "aria-label": t("sentence") }, state.sentence ?? ""), passage = el("textarea", { id: "context", "aria-label": t("passage"), placeholder: t("passage"), hidden: state.runs.find((run) => run.id === id)?.task !== "qa" }, state.passage ?? ""), result = el("div", { id: "answers", "aria-live": "polite" });
     const go = el("button", { class: "main", id: "ask", onclick: async () => {
-      state.sentence = box.value; if (!box.value.trim()) return;
+      state.sentence = box.value; state.passage = passage.value; if (!box.value.trim()) return;
       go.disabled = true; result.replaceChildren(el("p", { class: "soft" }, t("asking")));
-      const answer = await attempt(() => ask(`/api/runs/${id}/answer`, { text: box.value })); go.disabled = false;
+      const answer = await attempt(() => ask(`/api/runs/${id}/answer`, { text: box.value, context: passage.hidden ? "" : passage.value })); go.disabled = false;
       result.replaceChildren(...(answer ? answers(answer) : []));
     } }, t("ask"));
-    return [box, el("div", { class: "bottom" }, go), result];
+    return [passage, box, el("div", { class: "bottom" }, go), result];
   },
 };
 function answers(answer) {
   if (answer.problem) return [el("p", { class: "problem" }, answer.problem)];
+  if (!answer.tuned.probabilities) {
+    const cell = (one) => el("td", { class: "text" }, one.prediction + (one.cut_off ? `\n${t("cutOff")}` : ""));
+    return [table([t("base"), t("tuned")], [el("tr", {}, cell(answer.base), cell(answer.tuned))])];
+  }
   const labels = Object.keys(answer.tuned.probabilities).sort((a, b) => answer.tuned.probabilities[b] - answer.tuned.probabilities[a]);
   const bar = (p, kind) => { const node = el("div", { class: `bar ${kind}` }); node.style.width = `${(100 * p).toFixed(1)}%`; return el("td", { class: "bars" }, node, el("span", { class: "soft" }, number(p, 3))); };
   return [el("h3", {}, `${t("base")}: ${answer.base.label} · ${t("tuned")}: ${answer.tuned.label}`), table([t("label"), t("base"), t("tuned")], labels.map((label) => row(label, bar(answer.base.probabilities[label] ?? 0, "base"), bar(answer.tuned.probabilities[label], ""))))];
