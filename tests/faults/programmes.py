@@ -151,8 +151,6 @@ def _spoil(folder: Path, draw: random.Random) -> str:
         bit = draw.randrange(8 * len(content))
         content[bit // 8] ^= 1 << bit % 8
         path.write_bytes(content)
-        if path.name == "manifest.json" and _means_the_same(folder):  # a blank in the JSON, or another spelling of the same
-            return _spoil(folder, draw)
     elif how == "cut":
         path.write_bytes(content[: draw.randrange(len(content))])
     elif how == "swap":
@@ -166,6 +164,8 @@ def _spoil(folder: Path, draw: random.Random) -> str:
         elsewhere = folder.parent.parent / "elsewhere"
         path.rename(elsewhere)
         path.symlink_to(elsewhere)
+    if path.name == "manifest.json" and how in ("flip", "cut") and _means_the_same(folder):  # a blank, the last line end, another spelling
+        return _spoil(folder, draw)
     return f"{how} {path.name}"
 
 
