@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from commands import command
+from commands import command, refused
 
 from weitiao import storage
 from weitiao.config import load_config
@@ -66,6 +66,21 @@ def test_a_folder_that_is_deleted_before_its_report_is_missed_by_name(config):
     shutil.rmtree(run.path)
     with pytest.raises(ConfigError, match="folder is gone"):
         complete(run)
+
+
+def test_a_folder_that_is_deleted_as_soon_as_it_is_there_does_not_come_back(config, tmp_path, monkeypatch):
+    """The lock makes its folder anew."""
+    settle = Run._settle
+
+    def settled(self, *arguments, **options):
+        settle(self, *arguments, **options)
+        shutil.rmtree(self.path)
+
+    monkeypatch.setattr(Run, "_settle", settled)
+    assert "folder is gone" in refused("train", config, "-q")
+    assert not (tmp_path / "runs" / "r").exists()
+    monkeypatch.undo()
+    assert command("train", config, "-q").code == 0
 
 
 class _ReadOnly(storage.Disk):

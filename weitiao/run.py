@@ -113,7 +113,8 @@ class Run:
                 return
 
     def locked(self) -> "Run":
-        """The same run, held by this process alone. Raises ConfigError while another one holds it; a process that dies lets go of it."""
+        """The same run, held by this process alone. Raises ConfigError while another one holds it (a process that dies lets go of it), and
+        where the folder was removed."""
         try:
             self._lock.acquire(timeout=0)
         except Timeout:
@@ -122,7 +123,16 @@ class Run:
                 t("另一个进程正在这个文件夹里运行", "another process is running in this folder"),
                 t("等它结束，或换一个 name=…", "wait for it to end, or choose another name=…"),
             ) from None
+        if not exists(self.path / "run.json"):  # the lock makes the folder anew, with nothing else in it
+            self.unlock()
+            for folder in (Path(self._lock.lock_file).parent, self.path):
+                with suppress(OSError):
+                    folder.rmdir()
+            raise self._gone()
         return self
+
+    def _gone(self) -> ConfigError:
+        return ConfigError(str(self.path), t("运行文件夹不见了", "the run's folder is gone"), t("重新训练", "train again"))
 
     @property
     def is_held(self) -> bool:
@@ -166,7 +176,7 @@ class Run:
         """The resolved configuration of the run."""
         path = self.path / "config.yaml"
         if not self.path.is_dir():
-            raise ConfigError(str(self.path), t("运行文件夹不见了", "the run's folder is gone"), t("重新训练", "train again"))
+            raise self._gone()
         if not path.is_file():
             raise ConfigError(str(path), t("没有这个文件", "no such file"), t("给出一个运行文件夹", "give the folder of a run"))
         return load_config(path)

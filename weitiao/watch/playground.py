@@ -24,7 +24,8 @@ class Playground:
         self._process: subprocess.Popen[str] | None = None
 
     def ask(self, run: Path, text: str, context: str = "") -> dict[str, Any]:
-        """What base and tuned model say of a text (for qa: of a passage, ``context``); ``problem`` where they cannot. Waits for its turn, and for the models to load."""
+        """What base and tuned model say of a text (for qa: of a passage, ``context``); ``problem`` where they cannot. Waits for its turn,
+        and for the models to load."""
         if not self._lock.acquire(timeout=SECONDS_TO_WAIT):
             return {"problem": t("正在回答别的问题，请稍候再试", "busy with other questions; try again in a moment")}
         try:
