@@ -123,6 +123,7 @@ def test_a_steps_live_tensors_are_within_15_percent(models, family, method, rows
     settings = build_config({"train": {"batch_rows": 2 * rows, "micro_batch_tokens": rows * length}}, "test")
     optimizer = Optimizer(model.parameters(), settings.optim, 1e-4)
     batch = Plan(encoded, 2 * rows, rows * length, 1.0, 1, 0, labels or 0).heaviest()
+    vars(states.scratch).clear()  # what former tests left
     with Live() as live:
         for _ in range(2):
             loss = label_loss(model, batch) if labels else next_token_loss(model, batch)
@@ -136,7 +137,7 @@ def test_a_steps_live_tensors_are_within_15_percent(models, family, method, rows
 
 def test_the_arithmetic_uses_the_codes_own_limits():
     assert (estimate.CHUNK_ELEMENTS, estimate.CHUNK_ROWS) == (logprobs.CHUNK_ELEMENTS, logprobs.CHUNK_ROWS)
-    assert estimate.SHORT_KEYS == states.SHORT_KEYS
+    assert (estimate.SHORT_KEYS, estimate.CACHED_SCORES) == (states.SHORT_KEYS, states.CACHED_SCORES)
 
 
 def test_state_of_full_tuning_by_hand(models):

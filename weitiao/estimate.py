@@ -7,10 +7,11 @@ and the lengths of the encoded rows. Nothing here imports torch.
 Kept of one block for T tokens, Q of them queries (the last block computes only those asked for); h hidden size, n heads of size d, g heads
 of keys and values, m width of the MLP, b bytes of a number in working precision; [·] where the layer's weights or adapters learn:
     norms      T (4h + [bh] + [bh]) + Q (4h + [bh] + [bh])                   the input in float32, its normalised form, the output
-    attention  b (2 Q n d + 2 T g d) + b Q n K (short rows) or 4 Q n         queries, result, keys, values, shares of K keys
+    attention  b (2 Q n d + 2 T g d) + b Q n K (CPU, short rows)             queries, result, keys, values, shares of K keys
+                                     or 4 Q n (GPU)
     MLP        b Q m (3 + [1])                                               gate, its activation, up, their product
     adapters   b r for each adapted layer and token
-Workspace: the widest moment of one block's backward pass, and the loss, whose logits are made in chunks.
+Workspace: the widest moment of one block's backward pass, or the loss, whose logits are made in chunks; and attention's scores on a CPU.
 """
 
 from collections.abc import Sequence
@@ -37,7 +38,8 @@ _SAMPLE = 1000
 CHUNK_ELEMENTS, CHUNK_ROWS = 1 << 23, 256
 """Logits at a time, as in model/logprobs.py."""
 SHORT_KEYS = 256
-"""Rows up to this length have plain products for attention on a CPU, as in model/states.py."""
+CACHED_SCORES = 1 << 19
+"""On a CPU attention keeps its shares of up to so many keys, and makes so many scores at a time for each core, as in model/states.py."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,14 +182,15 @@ def memory(structure: Structure, method: Method, needs: Demand, machine: Machine
     masters = 4 * trained if b < 4 else 0
     gradients = 4 * trained if needs.several else 0
     kept = _kept(structure, method, needs, b, machine.device)
+    scores = _scores(structure, needs.tokens, needs.width, machine, 8 + 3 * b)
     head = _head_learns(method, num_labels)
     logits = _logits(needs.targets, structure.vocabulary, b, 12) if num_labels is None else 0
     loss = logits + ((4 + b) * structure.output_elements if head else 0)
     learns_trunk = _learning_blocks(structure, method) > 0
-    block = needs.tokens * b * (3 * structure.inner + 2 * structure.hidden) if learns_trunk else _forward(structure, needs, b)
+    block = needs.tokens * b * (3 * structure.inner + 2 * structure.hidden) if learns_trunk else _widest(structure, needs.tokens, b)
     at_end = (0 if b == 4 and needs.several else b * trained) + (b * structure.output_elements if head and structure.tied else 0)
     kept += b * structure.output_elements if head else 0
-    training = max(kept + max(block, loss), at_end)
+    training = max(kept + max(block, loss), at_end) + scores
     return Memory(
         process=process + (KERNEL_BYTES if machine.device == "cpu" and b == 2 else 0),
         weights=b * structure.all_elements(method, num_labels),
@@ -196,7 +199,7 @@ def memory(structure: Structure, method: Method, needs: Demand, machine: Machine
         gradients=gradients,
         activations=min(kept, training),
         workspace=max(0, training - kept),
-        judging=_judging(structure, needs, b, num_labels),
+        judging=_judging(structure, needs, machine, num_labels),
         heap=training // 2 if machine.device == "cpu" else 0,
         mapped=_mapped(structure, method, needs, b),
     )
@@ -248,10 +251,12 @@ def _kept_by_block(structure: Structure, method: Method, needs: Demand, queries:
     wide, narrow = s.heads * s.head_size, s.pairs * s.head_size
     shared = tokens < needs.rows * needs.width
     keys = needs.rows * needs.width if shared else tokens
-    short = device == "cpu" and s.by_block and needs.width <= SHORT_KEYS
-    attention = b * (2 * queries * wide + 2 * keys * narrow) + (b * queries * s.heads * needs.width if short else 4 * queries * s.heads)
-    if shared and not short:
-        attention += b * queries * needs.width  # the mask, in working precision
+    plain = device == "cpu" and s.by_block
+    attention = b * (2 * queries * wide + 2 * keys * narrow)
+    if not plain:
+        attention += 4 * queries * s.heads + (b * queries * needs.width if shared else 0)  # the mask, in working precision
+    elif needs.width <= SHORT_KEYS:
+        attention += b * queries * s.heads * needs.width
     if s.head_norms:
         attention += (4 + (b if full else 0)) * (queries * wide + tokens * narrow)
     mlp = b * queries * s.inner * (4 if full or "down_proj" in names else 3)
@@ -260,26 +265,28 @@ def _kept_by_block(structure: Structure, method: Method, needs: Demand, queries:
     return first * tokens + second * queries + attention + mlp + rank + dropped
 
 
-def _forward(structure: Structure, needs: Demand, b: int) -> int:
-    """Workspace of a block whose forward pass alone runs."""
-    return _widest(structure, needs.tokens, needs.width, b)
+def _scores(s: Structure, tokens: int, width: int, machine: Machine, each: int) -> int:
+    """What attention over rows of this width has of its scores at a time, so many bytes each: room that is never given back."""
+    if machine.device != "cpu" or not s.by_block:
+        return 0
+    return each * s.heads * min(tokens * width, max(CACHED_SCORES * machine.cores // s.heads, 16 * width))
 
 
-def _widest(s: Structure, tokens: int, width: int, b: int) -> int:
-    """The widest moment of a block's forward pass: in the MLP, or the scores of attention over short rows."""
-    scores = tokens * s.heads * width * (8 + b) if s.by_block and width <= SHORT_KEYS else 0
-    attention = scores + b * tokens * (2 * s.hidden + 3 * s.heads * s.head_size + 2 * s.pairs * s.head_size)
+def _widest(s: Structure, tokens: int, b: int) -> int:
+    """The widest moment of a block's forward pass: in attention or the MLP."""
+    attention = b * tokens * (2 * s.hidden + 3 * s.heads * s.head_size + 2 * s.pairs * s.head_size)
     return max(attention, tokens * (3 * b * s.inner + 3 * b * s.hidden), tokens * s.hidden * (8 + 3 * b))
 
 
-def _judging(structure: Structure, needs: Demand, b: int, num_labels: int | None) -> int:
+def _judging(structure: Structure, needs: Demand, machine: Machine, num_labels: int | None) -> int:
     """The widest moment of a batch that is judged."""
-    s, tokens = structure, needs.judged_tokens
-    trunk = _widest(s, tokens, needs.judged_width, b)
+    s, tokens, b = structure, needs.judged_tokens, machine.itemsize
+    scores = _scores(s, tokens, needs.judged_width, machine, 8 + b)
+    trunk = _widest(s, tokens, b) + scores
     if num_labels is not None:
         return trunk
     logits = _logits(needs.judged_positions, s.vocabulary, b, 8 + b)
-    return max(trunk, logits + b * tokens * s.hidden)
+    return max(trunk, logits + b * tokens * s.hidden + scores)
 
 
 def process_bytes(needs: Demand) -> int:

@@ -2,12 +2,16 @@
 
     1. What rows begin with in common is computed once (data/layout.py), and no padding but inside attention.
     2. The last block computes queries, attention and MLP only for the positions that are asked for; keys and values it needs of all.
-    3. Attention over short rows that has a backward pass is plain products: on a CPU the fused kernel's takes several times as long.
+    3. On a CPU attention is plain products, of as many scores at a time as fit into a core's cache: the fused kernel takes up to seven
+       times as long.
 
 Models of some families (model/structure.py) run block by block; any other one runs its own forward over the padded rows.
 Shapes: T tokens, N asked-for positions, H hidden size, h heads of size d, g key-value heads.
 """
 
+import math
+import threading
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,7 +28,9 @@ if TYPE_CHECKING:
 KEPT = "frozen_states"
 """Under this name a trunk holds what it keeps of its frozen part."""
 SHORT_KEYS = 256
-"""On a CPU, up to so many keys plain products beat the fused kernel, forward and backward (2 to 10 times at 32 to 128 keys)."""
+"""Up to so many keys the attention of a training keeps its weights for the backward pass; over longer rows it computes them again."""
+CACHED_SCORES = 1 << 19
+"""So many attention scores at a time for each core (2 MB in float32)."""
 
 
 def states(model: nn.Module, layout: Layout) -> torch.Tensor:
@@ -178,32 +184,118 @@ def _rows_of(x: torch.Tensor, owners: torch.Tensor | None, num_rows: int) -> tor
 
 def attention(q_BhMd: torch.Tensor, k_BgKd: torch.Tensor, v_BgKd: torch.Tensor, sees: torch.Tensor | None) -> torch.Tensor:
     """softmax(q kᵀ / √d) v [B, h, M, d]; ``sees`` [B or 1, 1, M, K] says which keys each query sees (None: causally)."""
-    if q_BhMd.is_cpu and q_BhMd.requires_grad and k_BgKd.shape[2] <= SHORT_KEYS:
-        if sees is None:
-            sees = torch.ones(q_BhMd.shape[2], k_BgKd.shape[2], dtype=torch.bool).tril()[None, None]
-        return _ShortAttention.apply(q_BhMd, k_BgKd, v_BgKd, sees)  # type: ignore[no-any-return,no-untyped-call]
+    if q_BhMd.is_cpu:
+        return _PlainAttention.apply(q_BhMd, k_BgKd, v_BgKd, sees)  # type: ignore[no-any-return,no-untyped-call]
     return F.scaled_dot_product_attention(q_BhMd, k_BgKd, v_BgKd, sees, is_causal=sees is None, enable_gqa=True)
 
 
-class _ShortAttention(torch.autograd.Function):
-    """Attention by plain products. All queries that use the same keys (the heads of a group) are one matrix; the softmax is in float32;
-    only its result, in the inputs' precision, is kept for the backward pass."""
+class _Scores:
+    """The scores [B, g, n, M, K] of attention, piece by piece. n: the query heads that use one pair of keys and values; in a product they
+    are rows of one matrix."""
+
+    def __init__(self, q_BhMd: torch.Tensor, k_BgKd: torch.Tensor, sees: torch.Tensor | None) -> None:
+        groups, queries = k_BgKd.shape[1], q_BhMd.shape[2]
+        self.q, self.k, self.causal = q_BhMd.view(len(q_BhMd), groups, -1, *q_BhMd.shape[2:]), k_BgKd, sees is None
+        self.num_keys = queries if sees is None else k_BgKd.shape[2]
+        hidden = torch.ones(queries, queries, dtype=torch.bool).triu(1) if sees is None else ~sees[:, :, None]
+        lowest = torch.finfo(torch.float32).min  # -inf would make NaN of a query that sees nothing
+        self.bias = torch.zeros(hidden.shape).masked_fill_(hidden, lowest)
+        self.fits = q_BhMd.shape[1] * queries * self.num_keys <= self._most
+
+    @property
+    def _most(self) -> int:
+        return CACHED_SCORES * torch.get_num_threads()
+
+    def pieces(self) -> Iterator[tuple[slice, slice, int]]:
+        """Rows, queries and the number of keys: of several rows all, or of one row some queries and what they can see."""
+        rows, groups, heads, queries, _ = self.q.shape
+        if self.fits:
+            step = max(1, self._most // (groups * heads * queries * self.num_keys))
+            yield from ((slice(i, i + step), slice(0, queries), self.num_keys) for i in range(0, rows, step))
+            return
+        step = max(16, self._most // (groups * heads * self.num_keys))
+        for row in range(rows):
+            for start in range(0, queries, step):
+                end = min(start + step, queries)
+                yield slice(row, row + 1), slice(start, end), end if self.causal else self.num_keys
+
+    def queries(self, rows: slice, queries: slice) -> torch.Tensor:
+        """[b, g, n · m, d]"""
+        return self.q[rows, :, :, queries].flatten(2, 3)
+
+    def shares(self, rows: slice, queries: slice, keys: int, keep: bool) -> torch.Tensor:
+        """The softmax of a piece [b, g, n · m, keys], computed in float32, in the precision of the queries. Without ``keep`` the next
+        piece overwrites it."""
+        q = self.queries(rows, queries)
+        products = torch.matmul(q, self.k[rows, :, :keys].transpose(2, 3), out=_scratch(0, q, *q.shape[:3], keys))
+        products = products.view(*q.shape[:2], self.q.shape[2], -1, keys)
+        scores, shares = (_scratch(i, self.bias, *products.shape) for i in (1, 2))
+        if self.causal:
+            scores.copy_(products)
+            size = products.shape[3]
+            scores[..., keys - size :] += self.bias[:size, :size]
+        else:
+            torch.add(products, (self.bias if len(self.bias) == 1 else self.bias[rows])[..., queries, :], out=scores)
+        torch.softmax(scores, -1, out=shares)
+        return (shares.to(q.dtype, copy=True) if keep else products.copy_(shares)).flatten(2, 3)
+
+
+scratch = threading.local()
+"""The room for attention's scores, by its use and precision."""
+
+
+def _scratch(number: int, like: torch.Tensor, *shape: int) -> torch.Tensor:
+    """Room for so many numbers, the same at each call: memory that is given back and taken again for each piece costs as much time as
+    the arithmetic."""
+    buffers: dict[tuple[int, torch.dtype], torch.Tensor] = vars(scratch).setdefault("buffers", {})
+    key, size = (number, like.dtype), math.prod(shape)
+    if key not in buffers or buffers[key].numel() < size:
+        with torch.inference_mode(False):  # what is made within it could not be written to outside
+            buffers[key] = torch.empty(size, dtype=like.dtype)
+    return buffers[key][:size].view(shape)
+
+
+class _PlainAttention(torch.autograd.Function):
+    """Attention by plain products. What is kept of it is in the inputs' precision; over long rows the weights are not kept (Dao et al.
+    2022, arXiv:2205.14135)."""
 
     @staticmethod
-    def forward(ctx: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, sees: torch.Tensor) -> torch.Tensor:
-        ctx.shape, (groups, num_keys) = q.shape, k.shape[1:3]
-        folded = (q * q.shape[-1] ** -0.5).reshape(q.shape[0], groups, -1, q.shape[-1])
-        scores = (folded @ k.transpose(2, 3)).float().view(*q.shape[:3], num_keys)
-        share = scores.masked_fill_(~sees, float("-inf")).softmax(-1).to(q.dtype).view(*folded.shape[:3], num_keys)
-        ctx.save_for_backward(folded, k, v, share)
-        mixed: torch.Tensor = share @ v
-        return mixed.view(q.shape)
+    def forward(ctx: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, sees: torch.Tensor | None) -> torch.Tensor:
+        q = q * q.shape[-1] ** -0.5
+        scores, kept = _Scores(q, k, sees), []
+        mixed = _like_rows(q)
+        into = mixed.view(scores.q.shape)
+        keep = any(ctx.needs_input_grad) and k.shape[2] <= SHORT_KEYS
+        for rows, queries, keys in scores.pieces():
+            share = scores.shares(rows, queries, keys, keep)
+            into[rows, :, :, queries] = (share @ v[rows, :, :keys]).view(into[rows, :, :, queries].shape)
+            if keep:
+                kept.append(share)
+        ctx.save_for_backward(q, k, v, sees, *kept)
+        return mixed
 
     @staticmethod
     def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        q, k, v, share = ctx.saved_tensors
-        slope = upstream[0].reshape(q.shape)
-        d_share = slope @ v.transpose(2, 3)
-        d_scores = torch._softmax_backward_data(d_share, share, -1, share.dtype)
-        d_q = (d_scores @ k).mul_(q.shape[-1] ** -0.5).view(ctx.shape)
-        return d_q, d_scores.transpose(2, 3) @ q, share.transpose(2, 3) @ slope, None
+        q, k, v, sees, *kept = ctx.saved_tensors
+        scores = _Scores(q, k, sees)
+        slopes = upstream[0].view(scores.q.shape)
+        d_q = _like_rows(q)
+        into = d_q.view(scores.q.shape)
+        exact = k.dtype if scores.fits else torch.float32  # sums over pieces are rounded once
+        d_k, d_v = torch.zeros_like(k, dtype=exact), torch.zeros_like(v, dtype=exact)
+        for i, (rows, queries, keys) in enumerate(scores.pieces()):
+            share = kept[i] if kept else scores.shares(rows, queries, keys, keep=False)
+            slope = slopes[rows, :, :, queries].flatten(2, 3)
+            d_share = torch.matmul(slope, v[rows, :, :keys].transpose(2, 3), out=_scratch(3, q, *share.shape))
+            d_scores = torch._softmax_backward_data(d_share, share, -1, q.dtype, grad_input=_scratch(4, q, *share.shape))
+            d_own = (d_scores @ k[rows, :, :keys]).mul_(q.shape[-1] ** -0.5)
+            into[rows, :, :, queries] = d_own.view(into[rows, :, :, queries].shape)
+            d_k[rows, :, :keys] += d_scores.transpose(2, 3) @ scores.queries(rows, queries)
+            d_v[rows, :, :keys] += share.transpose(2, 3) @ slope
+        return d_q, d_k.to(k.dtype), d_v.to(v.dtype), None
+
+
+def _like_rows(x_BhMd: torch.Tensor) -> torch.Tensor:
+    """Room for such a tensor in which a position's heads stand together, as the linear layers want them."""
+    rows, heads, length, size = x_BhMd.shape
+    return x_BhMd.new_empty(rows, length, heads, size).transpose(1, 2)
