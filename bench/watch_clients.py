@@ -83,9 +83,7 @@ def measure(rounds: int, seconds: float, pages: int) -> dict[str, Any]:
                 found["without"].append(tokens_between(metrics, begin, clock(metrics)))
                 begin, work = clock(metrics), time.process_time()
                 end = time.monotonic() + seconds
-                visits = [
-                    threading.Thread(target=visit, args=(address, headers, i, pages, end, found["answers"])) for i in range(pages)
-                ]
+                visits = [threading.Thread(target=visit, args=(address, headers, i, pages, end, found["answers"])) for i in range(pages)]
                 for one in visits:
                     one.start()
                 for one in visits:

@@ -149,6 +149,37 @@ def test_the_cloud_gets_every_step_once_also_when_the_run_goes_on(tmp_path, monk
         assert "requirements" not in server.profile  # the machine's packages are nobody's business
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("samples", [3, 0])
+def test_the_cloud_gets_the_matrix_and_some_samples(tmp_path, monkeypatch, capsys, samples):
+    """As charts, whose files the client uploads. No text leaves the machine where no sample may."""
+    evaluation = tmp_path / "runs" / "one" / "evaluation"
+    one = {"label": "体育", "probability": 0.9}
+    rows = [one | {"id": f"test:{i}", "text": f"文本{i}", "prediction": ("体育", "天气")[i % 2], "correct": i % 2 == 0} for i in range(4)]
+    after = {"type": "evaluation", "step": 4, "when": "after", "accuracy": 0.5}
+
+    def lines():
+        yield from STEPS
+        matrix = {"labels": ["体育", "天气"], "rows": [[2, 2], [0, 7]]}
+        (evaluation / "after.json").write_text(json.dumps({"confusion_matrix": matrix}))
+        (evaluation / "predictions-after.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        yield after
+
+    with cloud() as server:
+        monkeypatch.setenv("SWANLAB_API_HOST", server.url)
+        monkeypatch.setenv("SWANLAB_API_KEY", "k" * 21)
+        watched(tmp_path, capsys, monkeypatch, {"swanlab": "cloud", "samples": samples}, lines())
+        assert server.scalars("test/accuracy") == [(4, 0.5)]
+        shown = {
+            metric["key"]: metric for metric in server.metrics if metric["key"].startswith("test/") and metric["key"] != "test/accuracy"
+        }
+        assert set(shown) == {"test/confusion_matrix", "test/samples"} if samples else {"test/confusion_matrix"}
+        charts = {key: json.loads(server.files[path]) for key, metric in shown.items() for path in metric["data"]}
+        told = json.dumps(list(charts.values()), ensure_ascii=False)
+        assert "7" in told
+        assert ("文本1" in told) == bool(samples)
+
+
 def test_tensorboard_reads_what_was_written(tmp_path, capsys, monkeypatch):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
