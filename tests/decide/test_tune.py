@@ -2,6 +2,10 @@
 
 import json
 import math
+import multiprocessing
+import os
+import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +139,66 @@ def test_a_trial_of_a_process_that_died_is_tried_again(tmp_path: Path) -> None:
     assert trials[1].params == second.defaults
     assert trials[1].value is not None
     assert len(trials) == 3  # two of them count
+
+
+def test_processes_that_join_share_the_trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three begin at the same moment: the defaults are tried once, no settings twice at a time, and no more trials than were asked for.
+    The last one to end measures the test rows."""
+    tested = tmp_path / "tested"
+
+    class Slow(Trainer):
+        def __call__(self, one: Member, quiet: bool, watch: Any = None) -> Outcome:
+            held = one.path.with_suffix(".held")
+            one.path.parent.mkdir(parents=True, exist_ok=True)
+            with held.open("x"):  # as a run's lock: another process at the same run fails
+                time.sleep(0.05)
+                outcome = super().__call__(one, quiet, watch)
+            held.unlink()
+            return outcome
+
+    def measured(*_: object) -> None:
+        with tested.open("a") as file:
+            file.write("x")
+
+    monkeypatch.setattr(members, "train", Slow())
+    monkeypatch.setattr(tune_result, "_test", measured)
+    work(tmp_path, trials=1)  # writes the rows
+    shutil.rmtree(tmp_path / "tune")
+
+    def one() -> None:
+        hunt = work(tmp_path, trials=9)
+        search(hunt)
+        tune_result.conclude(hunt, "en")
+
+    processes = [multiprocessing.get_context("fork").Process(target=one) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    trials = work(tmp_path, trials=9).study.trials
+    assert len(trials) == 9
+    assert len({json.dumps(trial.params) for trial in trials}) == 9
+    assert len({trial.user_attrs["pid"] for trial in trials}) == 3
+    assert 1 <= len(tested.read_text()) <= 3
+
+
+def test_settings_that_another_process_is_at_are_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hunt = work(tmp_path, trials=2)
+    for pid in (os.getppid(), os.getpid()):
+        hunt.study.enqueue_trial(hunt.defaults)
+        trial = tune.next_trial(hunt)
+        assert trial is not None
+        trial.set_user_attr("pid", pid)
+    looks: list[float] = []
+
+    def look(seconds: float) -> None:
+        looks.append(seconds)
+        hunt.study.tell(0, 0.5)
+
+    monkeypatch.setattr(tune.time, "sleep", look)
+    tune.await_twin(hunt.study, trial)
+    assert looks == [tune.SECONDS_BETWEEN_LOOKS]
 
 
 def test_budgets_end_a_search(tmp_path: Path, trainer: Trainer) -> None:

@@ -68,6 +68,14 @@ def search_text(result: Mapping[str, Any]) -> str:
             t(f"测试集，{localised(row['title'])}：", f"test rows, {localised(row['title'])}: ")
             + f"{metric_title(result['test']['metric'])} {score_cell(score)}, n={score['n']}"
         )
+    if result["others_at_work"]:
+        number = result["others_at_work"]
+        lines.append(
+            t(
+                f"还有 {number} 个进程在搜：测试集留给最后结束的那个",
+                f"still searching: {number} more; the last one measures the test rows",
+            )
+        )
     lines += [t("下一步：", "next: ") + localised(one) for one in result["next"]]
     lines += [t("最好的配置：", "best configuration: ") + result["best_config"], t("报告：", "report: ") + result["report"]]
     return "\n".join(lines)

@@ -12,11 +12,13 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, Literal
 
 import psutil
+from filelock import FileLock
 
 from weitiao.config import RunConfig
 from weitiao.config_tune import Range, Space, TunePlan
@@ -39,6 +41,8 @@ FEWEST_ROWS = 64
 RUNG_STEPS = 1000
 """Trial steps of one fraction: validation v of fraction r is step r · 1000 + v."""
 ENOUGH_OTHERS, FIRST_JUDGED = 4, 2
+SECONDS_BETWEEN_LOOKS = 1.0
+"""At a trial of another process that tries the same settings."""
 INTERRUPTED, WRONG_INPUT = 130, 2
 
 
@@ -70,6 +74,11 @@ class Search:
         self.space = settle(self.config, self.plan.space or default_space(self.config))
         self.study = open_study(self.folder, self.direction, self.plan.seed)
 
+    @cached_property
+    def alone(self) -> FileLock:
+        """While a process holds it no other one of the search takes a trial or concludes."""
+        return FileLock(self.folder / ".lock")
+
     @property
     def direction(self) -> Direction:
         return "minimize" if self.config.best_by == "loss" else "maximize"
@@ -90,12 +99,12 @@ class Search:
 
     @property
     def is_over(self) -> bool:
-        """Whether a budget is spent."""
+        """Whether a budget is spent, with the trials that other processes are at."""
         trials = self.study.trials
         again = sum("again" in trial.user_attrs for trial in trials)
         tokens = sum(trial.user_attrs.get("tokens", 0) for trial in trials)
         return (
-            sum(trial.state.is_finished() for trial in trials) - again >= self.plan.trials
+            sum(trial.state.name != "WAITING" for trial in trials) - again >= self.plan.trials
             or self.seconds_left <= 0
             or (self.plan.tokens is not None and tokens >= self.plan.tokens)
         )
@@ -122,8 +131,14 @@ def open_study(folder: Path, direction: Direction, seed: int) -> "Study":
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     folder.mkdir(parents=True, exist_ok=True)
     storage = optuna.storages.JournalStorage(JournalFileBackend(str(folder / "study.journal")))
-    study = optuna.create_study(storage=storage, study_name="tune", direction=direction, load_if_exists=True)
-    study.sampler = optuna.samplers.TPESampler(n_startup_trials=5, multivariate=True, seed=seed + len(study.trials))
+    with FileLock(folder / ".lock"):
+        study = optuna.create_study(storage=storage, study_name="tune", direction=direction, load_if_exists=True)
+        joined = study.user_attrs.get("joined", 0)
+        study.set_user_attr("joined", joined + 1)
+    seed += len(study.trials) + 1000 * joined  # each process draws settings of its own
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # both options are called experimental
+        study.sampler = optuna.samplers.TPESampler(n_startup_trials=5, multivariate=True, constant_liar=True, seed=seed)
     return study
 
 
@@ -132,13 +147,9 @@ def search(work: Search) -> Iterator[int]:
     taken up by the next process."""
     from optuna.trial import TrialState
 
-    take_over(work.study)
-    if not work.study.trials:
-        work.study.enqueue_trial(work.defaults)
-    while not work.is_over:
-        trial = work.study.ask()
-        trial.set_user_attr("pid", os.getpid())
-        values = {name: suggest(trial, name, entry) for name, entry in work.space.items()}
+    while (trial := next_trial(work)) is not None:
+        values = {name: trial.params[name] for name in work.space}
+        await_twin(work.study, trial)
         try:
             state, value = try_values(work, trial, values)
         except TimeOverError:
@@ -151,6 +162,36 @@ def search(work: Search) -> Iterator[int]:
         yield trial.number
 
 
+def next_trial(work: Search) -> "Trial | None":
+    """A trial with its settings, which is then this process's; None: a budget is spent."""
+    with work.alone:
+        take_over(work.study)
+        if not work.study.trials:
+            work.study.enqueue_trial(work.defaults)
+        if work.is_over:
+            return None
+        trial = work.study.ask()
+        trial.set_user_attr("pid", os.getpid())
+        for name, entry in work.space.items():
+            suggest(trial, name, entry)
+        return trial
+
+
+def await_twin(study: "Study", trial: "Trial") -> None:
+    """Wait while another process is at an earlier trial of the same settings: they share a run, whose result is then there."""
+    while any(
+        other.number < trial.number and other.state.name == "RUNNING" and other.params == trial.params and _is_held(other)
+        for other in study.trials
+    ):
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+
+
+def _is_held(trial: Any) -> bool:
+    """Whether the process that took a trial is alive and another one."""
+    pid = trial.user_attrs.get("pid", -1)
+    return pid != os.getpid() and psutil.pid_exists(pid)
+
+
 def _short(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
@@ -160,7 +201,7 @@ def take_over(study: "Study") -> None:
     from optuna.trial import TrialState
 
     for trial in study.get_trials(states=(TrialState.RUNNING,)):
-        if not psutil.pid_exists(trial.user_attrs.get("pid", -1)) or trial.user_attrs.get("pid") == os.getpid():
+        if not _is_held(trial):
             study.tell(trial.number, state=TrialState.FAIL)
             study.enqueue_trial(trial.params, user_attrs={"again": trial.number})
 

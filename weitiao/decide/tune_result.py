@@ -37,7 +37,11 @@ def conclude(work: Search, language: Language | None = None) -> dict[str, Any]:
                 f"no trial ran on all rows; see the runs in {work.folder}/runs, or give more (--trials, --minutes)",
             )
         )
-    number, run = found
+    with work.alone:
+        return _conclude(work, *found, language)
+
+
+def _conclude(work: Search, number: int, run: Run, language: Language | None) -> dict[str, Any]:
     best = applied(work.config, work.study.trials[number].params)
     storage.write_text(work.folder / BEST, _named(best).as_yaml())
     others = [pid for pid in _at_work(work) if pid != os.getpid() and psutil.pid_exists(pid)]
@@ -53,6 +57,7 @@ def conclude(work: Search, language: Language | None = None) -> dict[str, Any]:
         "best": number,
         "run": str(run.path),
         "importance": importance(work),
+        "others_at_work": len(others),
         "test": None if others else _test(work, run),
     }
     zh, en = in_both(lambda: _suggestions(work, run, result))
