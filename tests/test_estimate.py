@@ -137,6 +137,7 @@ def test_a_steps_live_tensors_are_within_15_percent(models, family, method, rows
 
 def test_the_arithmetic_uses_the_codes_own_limits():
     assert (estimate.CHUNK_ELEMENTS, estimate.CHUNK_ROWS) == (logprobs.CHUNK_ELEMENTS, logprobs.CHUNK_ROWS)
+    assert estimate.CACHED_ELEMENTS == logprobs.CACHED_ELEMENTS
     assert (estimate.SHORT_KEYS, estimate.CACHED_SCORES) == (states.SHORT_KEYS, states.CACHED_SCORES)
 
 

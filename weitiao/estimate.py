@@ -35,7 +35,7 @@ KERNEL_BYTES = 100_000_000
 TOKEN_BYTES, PACKED_BYTES = 60, 5
 """A token of an encoded row in Python's memory, its number and whether it is trained; and in a flat array."""
 _SAMPLE = 1000
-CHUNK_ELEMENTS, CHUNK_ROWS = 1 << 23, 256
+CHUNK_ELEMENTS, CHUNK_ROWS, CACHED_ELEMENTS = 1 << 23, 256, 1 << 19
 """Logits at a time, as in model/logprobs.py."""
 SHORT_KEYS = 256
 CACHED_SCORES = 1 << 19
@@ -184,7 +184,7 @@ def memory(structure: Structure, method: Method, needs: Demand, machine: Machine
     kept = _kept(structure, method, needs, b, machine.device)
     scores = _scores(structure, needs.tokens, needs.width, machine, 8 + 3 * b)
     head = _head_learns(method, num_labels)
-    logits = _logits(needs.targets, structure.vocabulary, b, 12) if num_labels is None else 0
+    logits = _logits(needs.targets, structure.vocabulary, machine) if num_labels is None else 0
     loss = logits + ((4 + b) * structure.output_elements if head else 0)
     learns_trunk = _learning_blocks(structure, method) > 0
     block = needs.tokens * b * (3 * structure.inner + 2 * structure.hidden) if learns_trunk else _widest(structure, needs.tokens, b)
@@ -212,11 +212,10 @@ def _mapped(structure: Structure, method: Method, needs: Demand, b: int) -> int:
     return b * structure.hidden * (needs.all_tokens + needs.validated if method.last_blocks else needs.all_targets)
 
 
-def _logits(positions: int, vocabulary: int, b: int, several: int) -> int:
-    """Bytes of one chunk of logits: in float32, once more inside logsumexp, and, where another chunk comes after it (``several`` bytes
-    each), in working precision."""
-    chunk = min(positions, max(CHUNK_ROWS, CHUNK_ELEMENTS // vocabulary))
-    return chunk * vocabulary * (max(8, 4 + b) if chunk == positions else several)
+def _logits(positions: int, vocabulary: int, machine: Machine) -> int:
+    """Bytes of one chunk of logits: in working precision, and in float32 twice, on a CPU piece by piece."""
+    chunk = min(positions, max(CHUNK_ROWS, CHUNK_ELEMENTS // vocabulary)) * vocabulary
+    return machine.itemsize * chunk + 8 * (min(chunk, CACHED_ELEMENTS) if machine.device == "cpu" else chunk)
 
 
 def _head_learns(method: Method, num_labels: int | None) -> bool:
@@ -285,7 +284,7 @@ def _judging(structure: Structure, needs: Demand, machine: Machine, num_labels: 
     trunk = _widest(s, tokens, b) + scores
     if num_labels is not None:
         return trunk
-    logits = _logits(needs.judged_positions, s.vocabulary, b, 8 + b)
+    logits = _logits(needs.judged_positions, s.vocabulary, machine)
     return max(trunk, logits + b * tokens * s.hidden + scores)
 
 

@@ -75,8 +75,12 @@ def test_a_tree_that_is_too_large_is_split_between_answers():
     assert split_tree(tree, 100) == [tree]
 
 
-def test_log_probabilities_and_their_gradient_in_double_precision(monkeypatch):
+@pytest.mark.parametrize("cached", [1 << 19, 1], ids=["whole", "pieces"])
+def test_log_probabilities_and_their_gradient_in_double_precision(cached, monkeypatch):
+    monkeypatch.setattr(logprobs, "CHUNK_ROWS", 1)
     monkeypatch.setattr(logprobs, "CHUNK_ELEMENTS", 600 * 7)
+    monkeypatch.setattr(logprobs, "CACHED_ELEMENTS", cached)
+    monkeypatch.setattr(logprobs, "CACHED_ROWS", 100)
     torch.manual_seed(0)
     hidden, weight = torch.randn(50, 32, requires_grad=True), torch.randn(600, 32, requires_grad=True)
     targets, upstream = torch.randint(600, (50,)), torch.randn(50)

@@ -73,8 +73,13 @@ def test_loss_and_every_gradient(embeddings, method, rows, chunk_elements, tiny_
         within(kind, relative(found[name], gradient), 3e-6 if "k_proj.bias" in name else 2e-6)
 
 
-def test_against_cross_entropy_in_double_precision():
+@pytest.mark.parametrize("cached", [1 << 19, 1], ids=["whole", "pieces"])
+def test_against_cross_entropy_in_double_precision(cached, monkeypatch):
     """The kernel alone: its float32 loss and gradients lie within float32 of the exact ones."""
+    monkeypatch.setattr(logprobs, "CHUNK_ROWS", 1)
+    monkeypatch.setattr(logprobs, "CHUNK_ELEMENTS", 600 * 7)
+    monkeypatch.setattr(logprobs, "CACHED_ELEMENTS", cached)
+    monkeypatch.setattr(logprobs, "CACHED_ROWS", 100)
     torch.manual_seed(0)
     hidden, weight = torch.randn(50, 32, requires_grad=True), torch.randn(600, 32, requires_grad=True)
     targets = torch.randint(600, (50,))
