@@ -194,30 +194,22 @@ class _Scores:
     are rows of one matrix."""
 
     def __init__(self, q_BhMd: torch.Tensor, k_BgKd: torch.Tensor, sees: torch.Tensor | None) -> None:
-        groups, queries = k_BgKd.shape[1], q_BhMd.shape[2]
-        self.q, self.k, self.causal = q_BhMd.view(len(q_BhMd), groups, -1, *q_BhMd.shape[2:]), k_BgKd, sees is None
+        queries = q_BhMd.shape[2]
+        self.q, self.k, self.sees = q_BhMd.view(len(q_BhMd), k_BgKd.shape[1], -1, *q_BhMd.shape[2:]), k_BgKd, sees
         self.num_keys = queries if sees is None else k_BgKd.shape[2]
-        hidden = torch.ones(queries, queries, dtype=torch.bool).triu(1) if sees is None else ~sees[:, :, None]
-        lowest = torch.finfo(torch.float32).min  # -inf would make NaN of a query that sees nothing
-        self.bias = torch.zeros(hidden.shape).masked_fill_(hidden, lowest)
-        self.fits = q_BhMd.shape[1] * queries * self.num_keys <= self._most
-
-    @property
-    def _most(self) -> int:
-        return CACHED_SCORES * torch.get_num_threads()
+        most = CACHED_SCORES * torch.get_num_threads()
+        self.fits = q_BhMd.shape[1] * queries * self.num_keys <= most
+        self.num_rows = max(1, most // (q_BhMd.shape[1] * queries * self.num_keys))
+        self.num_queries = queries if self.fits else min(queries, max(16, most // (q_BhMd.shape[1] * self.num_keys)))
+        self.future = _bias(torch.ones(self.num_queries, self.num_queries, dtype=torch.bool).tril()) if sees is None else None
 
     def pieces(self) -> Iterator[tuple[slice, slice, int]]:
         """Rows, queries and the number of keys: of several rows all, or of one row some queries and what they can see."""
-        rows, groups, heads, queries, _ = self.q.shape
-        if self.fits:
-            step = max(1, self._most // (groups * heads * queries * self.num_keys))
-            yield from ((slice(i, i + step), slice(0, queries), self.num_keys) for i in range(0, rows, step))
-            return
-        step = max(16, self._most // (groups * heads * self.num_keys))
-        for row in range(rows):
-            for start in range(0, queries, step):
-                end = min(start + step, queries)
-                yield slice(row, row + 1), slice(start, end), end if self.causal else self.num_keys
+        rows, queries = self.q.shape[0], self.q.shape[3]
+        for row in range(0, rows, self.num_rows):
+            for start in range(0, queries, self.num_queries):
+                end = min(start + self.num_queries, queries)
+                yield slice(row, row + self.num_rows), slice(start, end), end if self.sees is None else self.num_keys
 
     def queries(self, rows: slice, queries: slice) -> torch.Tensor:
         """[b, g, n · m, d]"""
@@ -227,31 +219,37 @@ class _Scores:
         """The softmax of a piece [b, g, n · m, keys], computed in float32, in the precision of the queries. Without ``keep`` the next
         piece overwrites it."""
         q = self.queries(rows, queries)
-        products = torch.matmul(q, self.k[rows, :, :keys].transpose(2, 3), out=_scratch(0, q, *q.shape[:3], keys))
+        products = torch.matmul(q, self.k[rows, :, :keys].transpose(2, 3), out=_scratch(0, q.dtype, *q.shape[:3], keys))
         products = products.view(*q.shape[:2], self.q.shape[2], -1, keys)
-        scores, shares = (_scratch(i, self.bias, *products.shape) for i in (1, 2))
-        if self.causal:
+        scores, shares = (_scratch(i, torch.float32, *products.shape) for i in (1, 2))
+        if self.future is not None:
             scores.copy_(products)
             size = products.shape[3]
-            scores[..., keys - size :] += self.bias[:size, :size]
+            scores[..., keys - size :] += self.future[:size, :size]
         else:
-            torch.add(products, (self.bias if len(self.bias) == 1 else self.bias[rows])[..., queries, :], out=scores)
+            own = self.sees if len(self.sees) == 1 else self.sees[rows]  # type: ignore[arg-type,index]
+            torch.add(products, _bias(own[:, :, None, queries]), out=scores)  # type: ignore[index]
         torch.softmax(scores, -1, out=shares)
         return (shares.to(q.dtype, copy=True) if keep else products.copy_(shares)).flatten(2, 3)
+
+
+def _bias(sees: torch.Tensor) -> torch.Tensor:
+    """What is added to scores: 0, or what makes their share 0 (−∞ would make NaN of a query that sees nothing)."""
+    return torch.zeros(sees.shape).masked_fill_(~sees, torch.finfo(torch.float32).min)
 
 
 scratch = threading.local()
 """The room for attention's scores, by its use and precision."""
 
 
-def _scratch(number: int, like: torch.Tensor, *shape: int) -> torch.Tensor:
+def _scratch(number: int, dtype: torch.dtype, *shape: int) -> torch.Tensor:
     """Room for so many numbers, the same at each call: memory that is given back and taken again for each piece costs as much time as
     the arithmetic."""
     buffers: dict[tuple[int, torch.dtype], torch.Tensor] = vars(scratch).setdefault("buffers", {})
-    key, size = (number, like.dtype), math.prod(shape)
+    key, size = (number, dtype), math.prod(shape)
     if key not in buffers or buffers[key].numel() < size:
         with torch.inference_mode(False):  # what is made within it could not be written to outside
-            buffers[key] = torch.empty(size, dtype=like.dtype)
+            buffers[key] = torch.empty(size, dtype=dtype)
     return buffers[key][:size].view(shape)
 
 
@@ -286,8 +284,8 @@ class _PlainAttention(torch.autograd.Function):
         for i, (rows, queries, keys) in enumerate(scores.pieces()):
             share = kept[i] if kept else scores.shares(rows, queries, keys, keep=False)
             slope = slopes[rows, :, :, queries].flatten(2, 3)
-            d_share = torch.matmul(slope, v[rows, :, :keys].transpose(2, 3), out=_scratch(3, q, *share.shape))
-            d_scores = torch._softmax_backward_data(d_share, share, -1, q.dtype, grad_input=_scratch(4, q, *share.shape))
+            d_share = torch.matmul(slope, v[rows, :, :keys].transpose(2, 3), out=_scratch(3, q.dtype, *share.shape))
+            d_scores = torch._softmax_backward_data(d_share, share, -1, q.dtype, grad_input=_scratch(4, q.dtype, *share.shape))
             d_own = (d_scores @ k[rows, :, :keys]).mul_(q.shape[-1] ** -0.5)
             into[rows, :, :, queries] = d_own.view(into[rows, :, :, queries].shape)
             d_k[rows, :, :keys] += d_scores.transpose(2, 3) @ scores.queries(rows, queries)
