@@ -198,8 +198,9 @@ class _Scores:
         self.q, self.k, self.sees = q_BhMd.view(len(q_BhMd), k_BgKd.shape[1], -1, *q_BhMd.shape[2:]), k_BgKd, sees
         self.num_keys = queries if sees is None else k_BgKd.shape[2]
         most = CACHED_SCORES * torch.get_num_threads()
-        self.fits = q_BhMd.shape[1] * queries * self.num_keys <= most
-        self.num_rows = max(1, most // (q_BhMd.shape[1] * queries * self.num_keys))
+        in_row = q_BhMd.shape[1] * queries * self.num_keys
+        self.fits, self.is_one = in_row <= most, in_row * len(q_BhMd) <= most
+        self.num_rows = -(-len(q_BhMd) // -(-len(q_BhMd) // max(1, most // in_row)))  # pieces of like size
         self.num_queries = queries if self.fits else min(queries, max(16, most // (q_BhMd.shape[1] * self.num_keys)))
         self.future = _bias(torch.ones(self.num_queries, self.num_queries, dtype=torch.bool).tril()) if sees is None else None
 
@@ -261,39 +262,70 @@ class _PlainAttention(torch.autograd.Function):
     def forward(ctx: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, sees: torch.Tensor | None) -> torch.Tensor:
         q = q * q.shape[-1] ** -0.5
         scores, kept = _Scores(q, k, sees), []
-        mixed = _like_rows(q)
-        into = mixed.view(scores.q.shape)
         keep = any(ctx.needs_input_grad) and k.shape[2] <= SHORT_KEYS
+        mixed = _Whole(scores)
         for rows, queries, keys in scores.pieces():
             share = scores.shares(rows, queries, keys, keep)
-            into[rows, :, :, queries] = (share @ v[rows, :, :keys]).view(into[rows, :, :, queries].shape)
+            mixed.put(share @ v[rows, :, :keys], rows, queries)
             if keep:
                 kept.append(share)
         ctx.save_for_backward(q, k, v, sees, *kept)
-        return mixed
+        return mixed.value
 
     @staticmethod
     def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         q, k, v, sees, *kept = ctx.saved_tensors
         scores = _Scores(q, k, sees)
         slopes = upstream[0].view(scores.q.shape)
-        d_q = _like_rows(q)
-        into = d_q.view(scores.q.shape)
-        exact = k.dtype if scores.fits else torch.float32  # sums over pieces are rounded once
-        d_k, d_v = torch.zeros_like(k, dtype=exact), torch.zeros_like(v, dtype=exact)
+        d_q, d_k, d_v = _Whole(scores), _Sum(scores, k), _Sum(scores, v)
         for i, (rows, queries, keys) in enumerate(scores.pieces()):
             share = kept[i] if kept else scores.shares(rows, queries, keys, keep=False)
             slope = slopes[rows, :, :, queries].flatten(2, 3)
             d_share = torch.matmul(slope, v[rows, :, :keys].transpose(2, 3), out=_scratch(3, q.dtype, *share.shape))
             d_scores = torch._softmax_backward_data(d_share, share, -1, q.dtype, grad_input=_scratch(4, q.dtype, *share.shape))
-            d_own = (d_scores @ k[rows, :, :keys]).mul_(q.shape[-1] ** -0.5)
-            into[rows, :, :, queries] = d_own.view(into[rows, :, :, queries].shape)
-            d_k[rows, :, :keys] += d_scores.transpose(2, 3) @ scores.queries(rows, queries)
-            d_v[rows, :, :keys] += share.transpose(2, 3) @ slope
-        return d_q, d_k.to(k.dtype), d_v.to(v.dtype), None
+            d_q.put((d_scores @ k[rows, :, :keys]).mul_(q.shape[-1] ** -0.5), rows, queries)
+            d_k.add(d_scores.transpose(2, 3) @ scores.queries(rows, queries), rows, keys)
+            d_v.add(share.transpose(2, 3) @ slope, rows, keys)
+        return d_q.value, d_k.value, d_v.value, None
 
 
-def _like_rows(x_BhMd: torch.Tensor) -> torch.Tensor:
-    """Room for such a tensor in which a position's heads stand together, as the linear layers want them."""
-    rows, heads, length, size = x_BhMd.shape
-    return x_BhMd.new_empty(rows, length, heads, size).transpose(1, 2)
+class _Whole:
+    """Pieces [b, g, n · m, d] put together to [B, h, M, d]."""
+
+    def __init__(self, scores: _Scores) -> None:
+        self._scores, self.value = scores, scores.q.flatten(1, 2)
+        if not scores.is_one:  # a position's heads together, as the linear layers want them
+            rows, heads, length, size = self.value.shape
+            self.value = scores.q.new_empty(rows, length, heads, size).transpose(1, 2)
+
+    def put(self, piece: torch.Tensor, rows: slice, queries: slice) -> None:
+        """One of them."""
+        if self._scores.is_one:
+            self.value = piece.view(self.value.shape)
+        else:
+            into = self.value.view(self._scores.q.shape)[rows, :, :, queries]
+            into.copy_(piece.view(into.shape))
+
+
+class _Sum:
+    """What pieces [b, g, keys, d] add to keys or values; where a row has several, in float32, so that it is rounded once."""
+
+    def __init__(self, scores: _Scores, like: torch.Tensor) -> None:
+        whole = scores.fits and scores.num_keys == like.shape[2]
+        self._dtype, self._is_one, self._fits = like.dtype, whole and scores.is_one, scores.fits
+        if not self._is_one:
+            self._sum = torch.empty_like(like) if whole else torch.zeros_like(like, dtype=like.dtype if scores.fits else torch.float32)
+
+    def add(self, piece: torch.Tensor, rows: slice, keys: int) -> None:
+        """One of them."""
+        if self._is_one:
+            self._sum = piece
+        elif self._fits:
+            self._sum[rows, :, :keys] = piece
+        else:
+            self._sum[rows, :, :keys] += piece
+
+    @property
+    def value(self) -> torch.Tensor:
+        """In the precision of the keys or values."""
+        return self._sum.to(self._dtype)
