@@ -1,8 +1,8 @@
 """What 64 open pages cost a training: `python bench/watch_clients.py --out bench/results/watch-clients.json`.
 
 `weitiao watch` serves a folder in which `weitiao train` trains the built-in model; minutes without pages and minutes with 64 that ask for
-the run's curve every three seconds, as the page does, take turns. The rate is that of the training's own log. The pages are simulated on
-the same cores, which a reader's browser would not be: what they take is in the figure (``client`` says how much).
+the run's curve as often as the server says, as the page does, take turns. The rate is that of the training's own log. The pages are
+simulated on the same cores, which a reader's browser would not be: what they take is in the figure (``client`` says how much).
 """
 
 import argparse
@@ -22,7 +22,8 @@ from typing import Any
 import httpx
 import torch
 
-SECONDS_BETWEEN_POLLS = 3.0
+SECONDS_TO_OPEN = 3.0
+"""In which all pages are opened."""
 
 
 def tokens_between(metrics: Path, begin: float, end: float) -> float:
@@ -41,15 +42,15 @@ def clock(metrics: Path) -> float:
 def visit(address: str, headers: dict[str, str], number: int, pages: int, until: float, asked: list[float]) -> None:
     """One page for as long as the minute lasts."""
     with httpx.Client(base_url=address, headers=headers) as client:
-        time.sleep(SECONDS_BETWEEN_POLLS * number / pages)
+        time.sleep(SECONDS_TO_OPEN * number / pages)
         run = client.post("/api/poll", json={"curves": []}).raise_for_status().json()["runs"][0]["id"]
         curve: dict[str, Any] = {"id": run}
         while time.monotonic() < until:
             begin = time.monotonic()
-            answer = client.post("/api/poll", json={"curves": [curve], "points": 600}).raise_for_status().json()
+            answer = client.post("/api/poll", json={"curves": [curve], "points": 600, "page": str(number)}).raise_for_status().json()
             asked.append(time.monotonic() - begin)
             curve = {"id": run, "cursor": answer["curves"][run]["cursor"]}
-            time.sleep(max(0.0, SECONDS_BETWEEN_POLLS - (time.monotonic() - begin)))
+            time.sleep(min(max(0.0, answer["again_seconds"] - (time.monotonic() - begin)), max(0.0, until - time.monotonic())))
 
 
 def serve(root: Path) -> tuple[subprocess.Popen[str], str, dict[str, str]]:

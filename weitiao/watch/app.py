@@ -23,6 +23,7 @@ from weitiao.watch.files import read_text
 from weitiao.watch.folder import Runs
 from weitiao.watch.guard import Guard
 from weitiao.watch.launch import OFFERED, Launcher
+from weitiao.watch.pace import Pace
 from weitiao.watch.playground import Playground
 
 RunId = Annotated[str, Path(pattern=r"^[0-9a-f]{16}$")]
@@ -55,6 +56,7 @@ class Poll(Body):
     """What an open page asks for, every few seconds."""
 
     curves: Annotated[list[Wanted], Field(max_length=200)] = []
+    page: Annotated[str, Field(max_length=40)] = ""
     points: Annotated[int, Field(ge=10, le=2000)] = 600
 
 
@@ -125,6 +127,7 @@ def _folder(runs: Runs, run: str) -> FilePath:
 
 def _add_views(app: FastAPI, runs: Runs, page: str) -> None:
     """Everything that only reads."""
+    pace = Pace()
 
     @app.get("/", response_class=HTMLResponse)
     def index() -> HTMLResponse:
@@ -137,7 +140,7 @@ def _add_views(app: FastAPI, runs: Runs, page: str) -> None:
         sizes = [_size(path) for one, path in known if not one.cursor]
         exact = sum(sizes) <= EXACT_BYTES
         curves = {one.id: read_curves(path, one.cursor, wanted.points, exact).as_dict() for one, path in known}
-        return Json({"runs": listing, "curves": curves, "folder": runs.root.name})
+        return Json({"runs": listing, "curves": curves, "folder": runs.root.name, "again_seconds": pace.seconds(wanted.page)})
 
     @app.get("/api/runs/{run}/evaluations")
     def evaluations(run: RunId) -> Json:

@@ -76,11 +76,12 @@ function bytes(value) { if (value == null) return "–"; const units = ["B", "kB
 function seconds(value) { if (value == null || !Number.isFinite(value)) return "–"; value = Math.round(value); const h = Math.floor(value / 3600), m = Math.floor(value / 60) % 60; return h ? `${h} h ${m} min` : m ? `${m} min ${value % 60} s` : `${value} s`; }
 
 /* ---- polling ---- */
+const pageName = Array.from(crypto.getRandomValues(new Uint8Array(12)), (byte) => byte.toString(16)).join("");
 const shown = () => [...new Set([state.chosen, ...state.overlay].filter(Boolean))];
 async function poll() {
   const wanted = shown().map((id) => ({ id, cursor: state.curves.get(id)?.cursor ?? "" }));
-  const answer = await ask("/api/poll", { curves: wanted, points: 600 });
-  $("folder").textContent = answer.folder;
+  const answer = await ask("/api/poll", { curves: wanted, points: 600, page: pageName });
+  $("folder").textContent = answer.folder; state.again = answer.again_seconds;
   const former = state.runs.find((run) => run.id === state.chosen);
   state.runs = answer.runs;
   if (!state.runs.some((run) => run.id === state.chosen)) state.chosen = state.runs[0]?.id ?? null;
@@ -102,7 +103,7 @@ function merge(id, part) {
 }
 async function loop() {
   if (!document.hidden) { try { await poll(); if ($("notice").dataset.gone) { say(""); delete $("notice").dataset.gone; } } catch (error) { say(error instanceof TypeError ? t("gone") : error.message); $("notice").dataset.gone = "1"; } }
-  setTimeout(loop, 3000);
+  setTimeout(loop, 1000 * (state.again ?? 3));
 }
 function left(run) {
   const kept = state.curves.get(run.id); const total = run.planned_steps;
