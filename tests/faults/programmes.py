@@ -51,7 +51,7 @@ def kill(scene: Scene, faults: int, seed: int) -> Tally:
         number += 1
         if kind not in windows:
             windows[kind] = save_windows(scene, kind, f"windows-{kind}")
-            seconds[kind] = _seconds_of(scene, kind)
+            seconds[kind] = _seconds_of(scene, kind, f"timed-kill-{kind}")
             scene.reference(kind)
         name, history = f"kill-{number}", []
         for _ in range(draw.randint(1, 3)):
@@ -220,7 +220,7 @@ def terminate(scene: Scene, faults: int, seed: int) -> Tally:
         number += 1
         if kind not in seconds:
             scene.reference(kind)
-            seconds[kind] = _seconds_of(scene, kind)
+            seconds[kind] = _seconds_of(scene, kind, f"timed-term-{kind}")
         after = draw.uniform(0.02, seconds[kind])
         start = time.monotonic()
 
@@ -244,10 +244,10 @@ def terminate(scene: Scene, faults: int, seed: int) -> Tally:
     return tally
 
 
-def _seconds_of(scene: Scene, kind: str) -> float:
-    """How long a whole run takes."""
+def _seconds_of(scene: Scene, kind: str, name: str) -> float:
+    """How long a whole run takes, one of this name."""
     start = time.perf_counter()
-    count_calls(scene, kind, f"timed-{kind}")
+    count_calls(scene, kind, name)
     return time.perf_counter() - start
 
 
