@@ -166,8 +166,8 @@ def test_attention_in_bfloat16_is_as_near_as_the_fused_kernel():
     right = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
     ours = attention(q.bfloat16(), k.bfloat16(), v.bfloat16(), None).float()
     fused = F.scaled_dot_product_attention(q.bfloat16(), k.bfloat16(), v.bfloat16(), is_causal=True, enable_gqa=True).float()
-    within("attention, bfloat16", relative(ours, right), 1e-2)  # measured 4e-3
-    within("attention, bfloat16, fused", relative(fused, right), 1e-2)  # measured 4e-3
+    within("attention, bfloat16", relative(ours, right), 1e-2)  # measured 4.2e-3
+    within("attention, bfloat16, fused", relative(fused, right), 1e-2)  # measured 3.2e-3
 
 
 def test_a_query_that_sees_nothing_poisons_no_gradient():

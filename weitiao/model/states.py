@@ -2,7 +2,7 @@
 
     1. What rows begin with in common is computed once (data/layout.py), and no padding but inside attention.
     2. The last block computes queries, attention and MLP only for the positions that are asked for; keys and values it needs of all.
-    3. On a CPU attention is plain products, of as many scores at a time as fit into a core's cache: the fused kernel takes up to seven
+    3. On a CPU attention is plain products, of as many scores at a time as fit into a core's cache: the fused kernel takes up to six
        times as long.
 
 Models of some families (model/structure.py) run block by block; any other one runs its own forward over the padded rows.
