@@ -15,6 +15,7 @@ from weitiao import storage
 from weitiao.config import RunConfig, build_config
 from weitiao.data.cache import FOLDER, LIMIT, Cache, entry_key
 from weitiao.data.packed import EncodedRows, Packed, PackedRow, row_lengths, shortened
+from weitiao.data.plain_texts import PlainTexts
 from weitiao.data.render import ChatEncoder
 from weitiao.errors import UsageError
 from weitiao.language import use
@@ -42,7 +43,7 @@ def store(store: Path) -> Path:
 @pytest.fixture
 def encoder(tiny_model: Path) -> ChatEncoder:
     folder = find_model(build_config({"model": str(tiny_model)}, "test").model)
-    return ChatEncoder(PlainTokenizer(folder), "tiny")
+    return ChatEncoder(PlainTokenizer.of(folder), "tiny")
 
 
 def chats(path: Path, changed: str = "") -> Path:
@@ -107,6 +108,26 @@ def test_the_second_time_nothing_is_tokenised_and_all_is_the_same(
     assert everything(prepare(config, encoder, {})) == cold == plain
 
 
+@pytest.mark.parametrize("transformers_own", [False, True])
+@pytest.mark.parametrize("task", ["generation", "classification", "text"])
+def test_several_processes_with_tiktoken_make_the_same_of_it(
+    task: str, transformers_own: bool, tmp_path: Path, small_csv: Path, encoder: ChatEncoder, tiny_model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    config = configs(tmp_path, small_csv)[task]
+    plain = everything(prepare(config, encoder, {}))
+    if transformers_own:
+        encoder = ChatEncoder(load_tokenizer(find_model(build_config({"model": str(tiny_model)}, "test").model)), "theirs")
+    for name, value in (("QUICK_BYTES", 1), ("CREW_BYTES", 1), ("PORTION_ROWS", 5), ("num_cores", lambda: 2)):
+        monkeypatch.setattr(encoding, name, value)
+    hastened = []
+    monkeypatch.setattr(ChatEncoder, "hasten", lambda self: (hastened.append(1), PlainTexts.hasten(self._plain)))
+    forbid_tokenising(monkeypatch)  # in this process
+    assert everything(prepare(config, encoder, {})) == plain
+    assert hastened
+    assert encoder._plain.quick is not None
+
+
 def test_what_train_and_check_use_is_one_entry(tiny_model: Path, encoder: ChatEncoder) -> None:
     """`check` reads the tokenizer without transformers, `train` with it."""
     folder = find_model(build_config({"model": str(tiny_model)}, "test").model)
@@ -148,7 +169,7 @@ def test_so_does_what_is_not_in_the_data(
     config = generation(chats(tmp_path / "chats.jsonl"))
     prepare(config, encoder, {})
     if other == "template":  # the same vocabulary under another chat template
-        encoder = ChatEncoder(PlainTokenizer(find_model(build_config({"model": str(tiny_untied)}, "test").model)), "untied")
+        encoder = ChatEncoder(PlainTokenizer.of(find_model(build_config({"model": str(tiny_untied)}, "test").model)), "untied")
     elif other == "language":  # reasons are worded
         use("zh")
     else:

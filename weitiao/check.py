@@ -30,7 +30,7 @@ def check_run(config: RunConfig, reporter: Reporter | None = None) -> dict[str, 
     require_known(config.check.fail_on)
     config = localise(config, reporter).config
     folder = find_model(config.model)
-    encoder = ChatEncoder(PlainTokenizer(folder), str(folder.path))
+    encoder = ChatEncoder(PlainTokenizer.of(folder), str(folder.path))
     structure, machine = read_structure(folder), this_machine(config.model)
     config = with_budget(config, structure, folder.config, machine)
     prepared = prepare(config, encoder, folder.config, reporter)

@@ -37,7 +37,6 @@ def this_machine(config: ModelConfig, device: str | None = None, itemsize: int |
     """The machine as `model.device` and `model.precision` would use it. Where torch has decided, ``device`` and ``itemsize`` say what; its
     own process then counts as free, since the estimate counts it too."""
     gpu = None if config.device == "cpu" or device == "cpu" else _gpu()
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else (os.cpu_count() or 1)
     total, free = memory()
     text = _CPUINFO.read_text(encoding="utf-8", errors="replace") if _CPUINFO.is_file() else ""
     flags, name = re.search(r"^flags\s*:(.*)$", text, re.MULTILINE), re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
@@ -48,7 +47,12 @@ def this_machine(config: ModelConfig, device: str | None = None, itemsize: int |
         free = min(total, free + psutil.Process().memory_info().rss)
     precise = config.precision == "float32" or (config.precision == "auto" and not native)
     used = "cpu" if gpu is None else "cuda"
-    return Machine(device or used, total, free, itemsize or (4 if precise else 2), cores, name[1] if name else "")
+    return Machine(device or used, total, free, itemsize or (4 if precise else 2), num_cores(), name[1] if name else "")
+
+
+def num_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else (os.cpu_count() or 1)
 
 
 def memory() -> tuple[int, int]:

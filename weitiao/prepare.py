@@ -249,7 +249,7 @@ def _read_audit(folder: Path) -> dict[str, Any]:
 def _code() -> str:
     """A hash of the code that decides ids and findings."""
     sources = ("audit", "data", "tasks", "records.py", "encode.py", "prepare.py")
-    return code_hash(sources, ("tokenizers", "transformers", "numpy", "rapidfuzz", "scikit-learn"))
+    return code_hash(sources, ("tokenizers", "tiktoken", "transformers", "numpy", "rapidfuzz", "scikit-learn"))
 
 
 def describe_row(prepared: Prepared, encoder: ChatEncoder) -> dict[str, Any]:

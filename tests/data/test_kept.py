@@ -179,7 +179,7 @@ def test_a_file_that_is_gone_is_an_error_though_its_rows_are_kept(tmp_path: Path
 
 
 def test_the_audit_is_kept_too(tmp_path: Path, store: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    encoder = ChatEncoder(PlainTokenizer(find_model(build_config({"model": str(tiny_model)}, "test").model)), "tiny")
+    encoder = ChatEncoder(PlainTokenizer.of(find_model(build_config({"model": str(tiny_model)}, "test").model)), "tiny")
     config = config_of(chats(tmp_path / "chats.jsonl"), max_tokens=200)
     monkeypatch.setenv(FOLDER, "off")
     plain = audit(prepare(config, encoder, {}), encoder)

@@ -23,7 +23,7 @@ CHATS = [
 
 def both(path: Path) -> tuple[ChatEncoder, ChatEncoder]:
     folder = check_folder(path, "local")
-    return ChatEncoder(load_tokenizer(folder), "theirs"), ChatEncoder(PlainTokenizer(folder), "ours")
+    return ChatEncoder(load_tokenizer(folder), "theirs"), ChatEncoder(PlainTokenizer.of(folder), "ours")
 
 
 @pytest.mark.parametrize("template", [*TEMPLATES, None])
@@ -74,7 +74,7 @@ def test_a_list_of_templates(tiny_model: Path, tmp_path: Path) -> None:
     settings["chat_template"] = [{"name": "tool_use", "template": "x"}, {"name": "default", "template": TEMPLATES["chatml"]}]
     (path / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
     (path / "chat_template.jinja").unlink(missing_ok=True)
-    assert PlainTokenizer(check_folder(path, "local")).chat_template == TEMPLATES["chatml"]
+    assert PlainTokenizer.of(check_folder(path, "local")).chat_template == TEMPLATES["chatml"]
 
 
 @pytest.mark.parametrize(("name", "content"), [("tokenizer.json", "{}"), ("tokenizer_config.json", "{"), ("tokenizer_config.json", "\xff")])
@@ -82,4 +82,4 @@ def test_broken_files_are_the_users_to_repair(tiny_model: Path, tmp_path: Path, 
     path = shutil.copytree(tiny_model, tmp_path / "model")
     (path / name).write_text(content, encoding="latin-1")
     with pytest.raises(ModelError, match=name):
-        PlainTokenizer(find_model(ModelConfig(path=str(path))))
+        PlainTokenizer.of(find_model(ModelConfig(path=str(path))))

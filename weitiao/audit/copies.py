@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from weitiao.audit.findings import MOST_ROWS, AuditInput, Finding, Item, Words, graded, noun, place, share, verb
-from weitiao.data.similar import Integers, Longs, distinct_pairs, hashed_grams, strip_common
+from weitiao.data.similar import Integers, Longs, distinct_pairs, hashed_grams, in_order, strip_common
 from weitiao.records import SplitName
 
 LEAK_STOPS = 0.01
@@ -202,7 +202,7 @@ def _contained(tests: list[str], train: list[str]) -> dict[int, int]:
     grams, owners = distinct_pairs(*hashed_grams(tests, CONTAINED_GRAM))
     grams, owners = _smallest(grams, owners, len(tests))
     owners, grams = owners[order := np.argsort(owners, kind="stable")], grams[order]
-    sizes, known = np.bincount(owners, minlength=len(tests)), np.unique(grams)
+    sizes, known = np.bincount(owners, minlength=len(tests)), in_order(grams)
     starts, places = np.cumsum(sizes) - sizes, np.searchsorted(known, grams)
     needed = np.ceil(CONTAINED_SHARE * sizes).astype(np.int64)
     texts = np.zeros(len(known), dtype=np.int64)
@@ -216,7 +216,7 @@ def _contained(tests: list[str], train: list[str]) -> dict[int, int]:
         early = seen[held] + np.arange(len(held)) - np.searchsorted(held, held) < CONTAINED_ROWS
         seen += np.bincount(held, minlength=len(known))
         hit, lead = _joined(held[early], places[leads])
-        pairs = np.unique(rows[early][hit] * len(tests) + owners[leads][lead])
+        pairs = in_order(rows[early][hit] * len(tests) + owners[leads][lead])
         there = np.sort(rows * len(known) + held)
         for part in np.array_split(pairs, len(pairs) // 50_000 + 1):
             j, i = np.divmod(part, len(tests))
@@ -242,7 +242,7 @@ def _held(train: list[str], known: Longs) -> Iterator[tuple[int, Integers, Integ
         grams, rows = hashed_grams(train[start:stop], CONTAINED_GRAM)
         places = np.minimum(np.searchsorted(known, grams), len(known) - 1)
         is_known = known[places] == grams
-        pairs = np.unique(places[is_known] * (stop - start) + rows[is_known])
+        pairs = in_order(places[is_known] * (stop - start) + rows[is_known])
         yield start, *np.divmod(pairs, stop - start)
         start = stop
 

@@ -70,7 +70,7 @@ def load_dataset(config: RunConfig, reporter: Reporter | None = None) -> Dataset
     known = found or _read_all(config, sources)
     task = Classification(config.task, known.labels) if isinstance(config.task, ClassificationTask) else None
     examples = {
-        split: _examples(config, known.rows, known.splits[split], split, task, digests[split] if digests else "") for split in SPLITS
+        split: examples_of(config, known.rows, known.splits[split], split, task, digests[split] if digests else "") for split in SPLITS
     }
     if found is None and reading.key:
         reading.keep(known, {split: examples[split].digest for split in SPLITS}, reporter)
@@ -101,7 +101,7 @@ def load_split(config: RunConfig, path: str, task: Classification | None) -> Dat
     if not numbers:
         cause = t("没有能用的行", "no usable row") + "".join(f"\n  {line}" for line in ledger.rejections(5))
         raise DataError(path, cause, t("检查列名和内容", "check the columns and their content"))
-    return Dataset({"train": [], "validation": [], "test": _examples(config, rows, numbers, "test", task)}, task, ledger, layout)
+    return Dataset({"train": [], "validation": [], "test": examples_of(config, rows, numbers, "test", task)}, task, ledger, layout)
 
 
 def _read(config: RunConfig, source: Source, ledger: Ledger, rows: Rows) -> Layout:
@@ -289,7 +289,7 @@ def _check_known(rows: Rows, numbers: Sequence[int], name: str, labels: set[str]
                 )
 
 
-def _examples(
+def examples_of(
     config: RunConfig, rows: Rows, numbers: Sequence[int], split: SplitName, task: Classification | None, digest: str = ""
 ) -> Examples:
     """The rows of a split as examples, each made when it is asked for."""

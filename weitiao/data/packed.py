@@ -71,6 +71,19 @@ class Packed(Sequence[PackedRow]):
         marks = np.frombuffer(trained, dtype=np.bool_)
         return cls(np.frombuffer(tokens, dtype=np.uint32), marks, np.frombuffer(starts, dtype=np.int64), table, reasons)
 
+    @classmethod
+    def joined(cls, parts: Iterable["Packed"]) -> "Packed":
+        """The rows of one after the other."""
+        known = list(parts)
+        firsts = np.cumsum([0, *(len(part) for part in known)])
+        tokens = np.cumsum([0, *(len(part.tokens) for part in known)])
+        starts = [part.starts[:-1] + before for part, before in zip(known, tokens, strict=False)]
+        reasons = {int(first) + n: reason for part, first in zip(known, firsts, strict=False) for n, reason in part.reasons.items()}
+        return cls(
+            np.concatenate([part.tokens for part in known]), np.concatenate([part.trained for part in known]),
+            np.concatenate([*starts, tokens[-1:]]), np.concatenate([part.numbers for part in known]), reasons,
+        )  # fmt: skip
+
     def __len__(self) -> int:
         return len(self.starts) - 1
 

@@ -5,19 +5,19 @@ by private-use characters. The string is then cut at the control tokens, which o
 original spelling back and are encoded with a tokenizer that knows no control tokens.
 """
 
-import hashlib
-import json
 import re
 from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from copy import copy
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Encoding
 
 from weitiao.data.hidden import HiddenControls
+from weitiao.data.plain_texts import Piece, PlainTexts
 from weitiao.data.template import Renderer
 from weitiao.errors import ModelError
 from weitiao.language import t
@@ -72,7 +72,7 @@ class ChatEncoder:
         self._control = added
         self._unspoken = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
         self._pattern = re.compile("|".join(re.escape(token) for token in sorted(added, key=len, reverse=True)) or r"(?!)")
-        self._plain, self._rules = _without_added_tokens(tokenizer)
+        self._plain = PlainTexts(tokenizer)
         self._tools_written: bool | None = None
         self.end_of_text: int = self._end_of_text()
         own = tokenizer.chat_template
@@ -107,9 +107,19 @@ class ChatEncoder:
             ),
         )
 
+    def hasten(self) -> None:
+        """Before much text: look for a quicker way to the same ids."""
+        self._plain.hasten()
+
+    def with_tokenizer(self, tokenizer: "PlainTokenizer") -> "ChatEncoder":
+        """The same with another object for the same tokenizer, such as one that can be sent to another process."""
+        same = copy(self)
+        same.tokenizer = tokenizer
+        return same
+
     def text(self, text: str) -> tuple[int, ...]:
         """Ids of plain text; control tokens spelled in it stay text."""
-        return tuple(self._plain.encode(text, add_special_tokens=False).ids)
+        return self._plain.ids([text])[0]
 
     def spelled(self, ids: Sequence[int]) -> str:
         """The text of token ids without the special ones; others that were added to the vocabulary (Qwen: <tool_call>, <think>) are part
@@ -118,7 +128,7 @@ class ChatEncoder:
 
     def texts(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
         """Ids of many plain texts, in parallel."""
-        return [tuple(e.ids) for e in self._plain.encode_batch_fast(list(texts), add_special_tokens=False)]
+        return self._plain.ids(texts)
 
     def prompts(self, examples: Sequence[Example]) -> list[tuple[int, ...]]:
         """Ids of examples' prompts, tools included, up to where the answer begins. Raises ModelError where the template takes no tools."""
@@ -140,7 +150,7 @@ class ChatEncoder:
     ) -> Iterator[list[tuple[int, ...]]]:
         """The same for batch after batch: while one is tokenised, on all cores, the next one is written."""
         written = ([self._cut(chat, add_generation_prompt) for chat in batch] for batch in batches)
-        for cut, known in _one_ahead(written, self._pieces):
+        for cut, known in self._encoding(written, self._pieces):
             yield [self._joined(parts, known) for parts in cut]
 
     def _pieces(self, cut: Sequence[Sequence[str]]) -> dict[str, tuple[int, ...]]:
@@ -172,15 +182,15 @@ class ChatEncoder:
     def whole_chat_batches(self, batches: Iterable[Sequence[Turns]]) -> Iterator[list[EncodedTurns | str]]:
         """The same for batch after batch: while one is tokenised, on all cores, the next one is written."""
         written = ([self._cut_turns(chat) for chat in batch] for batch in batches)
-        for cut, known in _one_ahead(written, self._marked_pieces):
+        for cut, known in self._encoding(written, self._marked_pieces):
             yield [parts if isinstance(parts, str) else self._joined_turns(parts, known) for parts in cut]
 
-    def _marked_pieces(self, cut: "Sequence[list[_Part] | str]") -> dict[str, Encoding]:
-        """The ids of each piece of text in some chats, with what they cover."""
+    def _marked_pieces(self, cut: "Sequence[list[_Part] | str]") -> dict[str, Piece]:
+        """The tokens of each piece of text in some chats."""
         pieces = list(dict.fromkeys(part.text for parts in cut if not isinstance(parts, str) for part in parts if not part.is_control))
-        return dict(zip(pieces, self._plain.encode_batch(pieces, add_special_tokens=False), strict=True))
+        return dict(zip(pieces, self._plain.pieces(pieces), strict=True))
 
-    def _joined_turns(self, parts: "Sequence[_Part]", known: Mapping[str, Encoding]) -> EncodedTurns:
+    def _joined_turns(self, parts: "Sequence[_Part]", known: Mapping[str, Piece]) -> EncodedTurns:
         tokens: list[int] = []
         trained: list[bool] = []
         for part in parts:
@@ -191,6 +201,12 @@ class ChatEncoder:
                 tokens.extend(known[part.text].ids)
                 trained.extend(part.marks(known[part.text]))
         return EncodedTurns(tuple(tokens), tuple(trained), sum(part.end - part.start for part in parts if not part.is_control))
+
+    def _encoding(self, values: Iterable[_Value], work: Callable[[_Value], _Result]) -> Iterator[tuple[_Value, _Result]]:
+        """Each value with what ``work`` makes of it."""
+        if self._plain.quick is None:
+            return _one_ahead(values, work)
+        return ((value, work(value)) for value in values)  # the quick way would wait for this thread at every text
 
     def _cut_turns(self, chat: Turns) -> "list[_Part] | str":
         """The parts of a rendered chat with the trained stretch of each, or why the template cannot write it."""
@@ -240,8 +256,7 @@ class ChatEncoder:
 
     def measured(self, texts: Sequence[str]) -> "list[Measured]":
         """How texts divide into tokens, in parallel."""
-        encoded = self._plain.encode_batch(list(texts), add_special_tokens=False)
-        return [Measured.of(len(text), encoding) for text, encoding in zip(texts, encoded, strict=True)]
+        return [Measured.of(len(text), encoding) for text, encoding in zip(texts, self._plain.encodings(texts), strict=True)]
 
     @property
     def decides(self) -> dict[str, Any]:
@@ -249,7 +264,7 @@ class ChatEncoder:
         template = self._template or ""
         names = {name: token for name, token in self.tokenizer.special_tokens_map.items() if name in template}
         today = date.today().isoformat() if "strftime_now" in template else ""
-        return {"rules": self._rules, "controls": self._control, "template": template, "names": names, "today": today}
+        return {"rules": self._plain.rules, "controls": self._control, "template": template, "names": names, "today": today}
 
     def _render(self, messages: Sequence[Message], add_generation_prompt: bool, tools: Sequence[Any] = ()) -> str:
         return self._renderer.render([message.as_dict() for message in messages], tools, add_generation_prompt)
@@ -347,15 +362,9 @@ class _Part:
     start: int
     end: int
 
-    def marks(self, encoding: Encoding) -> list[bool]:
+    def marks(self, piece: Piece) -> list[bool]:
         """Which of the text's tokens are trained: those with a character between ``start`` and ``end``."""
-        num_tokens = len(encoding)
-        if self.end <= self.start:
-            return [False] * num_tokens
-        first = encoding.char_to_token(self.start) if self.end == len(self.text) else None
-        if first is not None:  # the usual case, without taking every token's place apart
-            return [False] * first + [True] * (num_tokens - first)
-        return [end > self.start and start < self.end for start, end in encoding.offsets]
+        return piece.marks(self.start, self.end) if self.end > self.start else [False] * len(piece.ids)
 
 
 def _part(rendered: str, start: int, end: int, spans: Collection[tuple[int, int]], restored: Callable[[str], str]) -> _Part:
@@ -382,16 +391,3 @@ def _one_ahead(values: Iterable[_Value], work: Callable[[_Value], _Result]) -> I
 
 def _no_place_for_tools() -> str:
     return t("模型的对话模板没有放 tools 的位置", "the model's chat template has no place for tools")
-
-
-def _without_added_tokens(tokenizer: "PreTrainedTokenizerBase | PlainTokenizer") -> tuple[Tokenizer, str]:
-    """The same tokenizer, knowing no control tokens, padding, truncation or post-processing; and a hash of its rules."""
-    tree = json.loads(tokenizer.backend_tokenizer.to_str())
-    tree["added_tokens"] = []
-    tree["padding"] = tree["truncation"] = tree["decoder"] = None
-    if (tree.get("post_processor") or {}).get("type") != "ByteLevel":
-        tree["post_processor"] = None
-    for affix in ("continuing_subword_prefix", "end_of_word_suffix"):  # none is sometimes written as an empty one
-        tree["model"][affix] = tree["model"].get(affix) or None
-    written = json.dumps(tree)
-    return Tokenizer.from_str(written), hashlib.sha256(written.encode()).hexdigest()

@@ -166,8 +166,11 @@ class Rows:
     def write(self, folder: Path) -> None:
         """Into files, for :meth:`read`."""
         with (folder / "said.bin").open("wb") as file:
-            self._store.seek(0)
-            shutil.copyfileobj(self._store, file, 1 << 20)
+            if self._mapped is not None:
+                self._mapped.tofile(file)
+            else:
+                self._store.seek(0)
+                shutil.copyfileobj(self._store, file, 1 << 20)
         for name, column in self._columns().items():
             np.save(folder / f"{name}.npy", np.array(column), allow_pickle=False)
         np.save(folder / "digests.npy", np.frombuffer(self._digests, dtype=np.uint8), allow_pickle=False)

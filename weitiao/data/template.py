@@ -49,6 +49,9 @@ class Renderer:
             n = len(template)
             raise self._refusal(t(f"对话模板有 {n:,} 个字符", f"the chat template has {n:,} characters"))
 
+    def __reduce__(self) -> tuple[type["Renderer"], tuple[str, Mapping[str, str], str]]:
+        return Renderer, (self.template, self.special_tokens, self.where)
+
     def render(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Any], add_generation_prompt: bool) -> str:
         """The chat as the template writes it, with the header of an answer at its end if ``add_generation_prompt``.
 

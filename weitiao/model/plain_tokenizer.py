@@ -1,8 +1,8 @@
 """A model folder's tokenizer without transformers (whose import loads torch): what `check` needs to count and show tokens."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tokenizers import AddedToken, Tokenizer
 
@@ -13,29 +13,46 @@ from weitiao.model.limits import read_settings
 from weitiao.model.load import ModelFolder, check_vocabulary, first_line
 from weitiao.model.tokenizer_trial import require_harmless_tokenizer
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+
 
 class PlainTokenizer:
-    """The part of transformers' fast tokenizers that `ChatEncoder` uses, with the same results (a test compares them). Raises ModelError
-    for files that cannot be read."""
+    """The part of transformers' fast tokenizers that `ChatEncoder` uses, with the same results (a test compares them)."""
 
-    def __init__(self, folder: ModelFolder) -> None:
+    def __init__(self, backend: Tokenizer, chat_template: Any, special_tokens: Mapping[str, str]) -> None:
+        self.backend_tokenizer, self.chat_template = backend, chat_template
+        self.special_tokens_map = dict(special_tokens)
+        """The special tokens that have a name."""
+
+    @classmethod
+    def of(cls, folder: ModelFolder) -> "PlainTokenizer":
+        """A model folder's tokenizer. Raises ModelError for files that cannot be read."""
         where = folder.path / "tokenizer.json"
         require_harmless_tokenizer(where)
         try:
-            self.backend_tokenizer = Tokenizer.from_file(str(where))
+            backend = Tokenizer.from_file(str(where))
         except Exception as error:  # the library raises bare Exception
             cause = t(f"分词器打不开：{first_line(error)}", f"the tokenizer cannot be opened: {first_line(error)}")
             raise ModelError(str(where), cause, t("重新下载分词器文件", "fetch the tokenizer files again")) from error
-        self.backend_tokenizer.no_truncation()  # as transformers has it, whatever the file says
-        self.backend_tokenizer.no_padding()
-        check_vocabulary(folder, self.backend_tokenizer.get_vocab_size())
+        backend.no_truncation()  # as transformers has it, whatever the file says
+        backend.no_padding()
+        check_vocabulary(folder, backend.get_vocab_size())
         path = folder.path / "tokenizer_config.json"
-        self._settings = read_settings(path) if path.is_file() else {}
+        settings = read_settings(path) if path.is_file() else {}
         template = folder.path / "chat_template.jinja"
-        stated = self._settings.get("chat_template")
+        stated = settings.get("chat_template")
         if isinstance(stated, list):  # several, by name
             stated = next((one.get("template") for one in stated if isinstance(one, dict) and one.get("name") == "default"), None)
-        self.chat_template: Any = _read_template(template) if template.is_file() else stated
+        named = {name: token for name in _NAMES if (token := _special(settings, name)) is not None}
+        return cls(backend, _read_template(template) if template.is_file() else stated, named)
+
+    @classmethod
+    def like(cls, tokenizer: "PreTrainedTokenizerBase | PlainTokenizer") -> "PlainTokenizer":
+        """The same as another one, without what it is made of: it can be sent to another process that knows no transformers."""
+        return cls(tokenizer.backend_tokenizer, tokenizer.chat_template, tokenizer.special_tokens_map)
 
     @property
     def added_tokens_decoder(self) -> dict[int, AddedToken]:
@@ -45,27 +62,22 @@ class PlainTokenizer:
     @property
     def eos_token_id(self) -> int | None:
         """The end token's id."""
-        token = self._special("eos_token")
+        token = self.special_tokens_map.get("eos_token")
         return None if token is None else self.backend_tokenizer.token_to_id(token)
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of token ids, control tokens included."""
         return self.backend_tokenizer.decode(list(ids), skip_special_tokens=False)
 
-    @property
-    def special_tokens_map(self) -> dict[str, str]:
-        """The special tokens that have a name."""
-        names = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
-        return {name: token for name in names if (token := self._special(name)) is not None}
-
     def encode(self, text: str, add_special_tokens: bool) -> list[int]:
         """Ids of a text; control tokens spelled in it become what they spell."""
         return self.backend_tokenizer.encode(text, add_special_tokens=add_special_tokens).ids
 
-    def _special(self, name: str) -> str | None:
-        value = self._settings.get(name)
-        text = value.get("content") if isinstance(value, dict) else value
-        return text if isinstance(text, str) else None
+
+def _special(settings: Mapping[str, Any], name: str) -> str | None:
+    value = settings.get(name)
+    text = value.get("content") if isinstance(value, dict) else value
+    return text if isinstance(text, str) else None
 
 
 def _read_template(path: Path) -> str:
