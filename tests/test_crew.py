@@ -72,5 +72,5 @@ def test_nothing_runs_on_when_the_results_are_no_longer_wanted() -> None:
 def test_what_cannot_be_sent_is_an_error_at_once() -> None:
     before = children()
     with pytest.raises(Exception, match="pickle"):
-        next(shared(lambda job: abs, 0, [1], 2))
+        next(shared(lambda _: abs, 0, [1], 2))
     assert children() == before
