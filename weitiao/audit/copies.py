@@ -233,6 +233,8 @@ def _contained(tests: list[str], train: list[str]) -> dict[int, int]:
 def _held(train: list[str], known: Longs) -> Iterator[tuple[int, Integers, Integers]]:
     """Of some training texts at a time: the place of the first, and which of the known n-grams stand in which of them (each once, in the
     order of the n-grams)."""
+    likely = np.zeros(1 << 24, dtype=bool)  # by the first bits of the hash: most n-grams are not known, and that is seen at once
+    likely[known >> np.uint64(40)] = True
     start = 0
     while start < len(train):
         stop, size = start, 0
@@ -240,6 +242,8 @@ def _held(train: list[str], known: Longs) -> Iterator[tuple[int, Integers, Integ
             size += len(train[stop])
             stop += 1
         grams, rows = hashed_grams(train[start:stop], CONTAINED_GRAM)
+        there = likely[grams >> np.uint64(40)]
+        grams, rows = grams[there], rows[there]
         places = np.minimum(np.searchsorted(known, grams), len(known) - 1)
         is_known = known[places] == grams
         pairs = in_order(places[is_known] * (stop - start) + rows[is_known])
