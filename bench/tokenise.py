@@ -3,10 +3,11 @@
     python bench/tokenise.py --rows 100000 --peer /path/to/venv/bin/python
 
 The rows are made from the built-in texts: clauses drawn by seed, 300 tokens a chat on average, one question and one answer. What is timed
-is a process of its own, from before the data are read to the first batch of 32 rows (imports aside, which are shown beside; `processor`:
-seconds of all its threads). Ours reads, divides and audits the rows, as `weitiao train` does, and says how long each took; TRL's is
-`load_dataset`, `SFTTrainer` and its data loader with its defaults but for the length. TRL 1.16 cannot mark the assistant's tokens of this
-template, so that all tokens are trained there, which spares it work. `--peer-processes` sets its `dataset_num_proc`.
+is a process of its own, from before the data are read to the first batch of 32 rows (imports aside, those of transformers too; they are
+shown beside; `processor`: seconds of all its threads and of the processes that it starts). Ours reads, divides and audits the rows, as
+`weitiao train` does, and says how long each took; TRL's is `load_dataset`, `SFTTrainer` and its data loader with its defaults but for the
+length. TRL 1.16 cannot mark the assistant's tokens of this template, so that all tokens are trained there, which spares it work.
+`--peer-processes` sets its `dataset_num_proc`.
 """
 
 import argparse
@@ -26,15 +27,19 @@ ROOT = Path(__file__).parent.parent
 MODEL = ROOT / "weitiao" / "builtin" / "model"
 
 OURS = """
-import json, sys, time
+import json, resource, sys, time
 start = time.perf_counter()
+def worked_seconds():
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
 from weitiao.config import build_config
 from weitiao.data.batch import Plan
 from weitiao.data.examples import load_dataset
 from weitiao.data.render import ChatEncoder
 from weitiao.model.load import find_model, load_tokenizer
 from weitiao import prepare
-imported, worked = time.perf_counter(), time.process_time()
+from transformers import AutoTokenizer
+imported, worked = time.perf_counter(), worked_seconds()
 marks = {}
 def timed(module, name):
     inner = getattr(module, name)
@@ -56,7 +61,7 @@ marks["audit"] = time.perf_counter() - audited
 batch = next(Plan(prepared.rows, 32, 65536, 1.0, 1, 0).steps())[0]
 done = time.perf_counter()
 tokens = sum(prepared.passages["train"].rows.lengths)
-print(json.dumps({"import": imported - start, "first_batch": done - imported, "processor": time.process_time() - worked,
+print(json.dumps({"import": imported - start, "first_batch": done - imported, "processor": worked_seconds() - worked,
                   "parts": marks, "tokens": tokens, "rows": {split: len(rows) for split, rows in prepared.passages.items()}}))
 """
 
