@@ -113,6 +113,12 @@ def test_a_common_beginning_does_not_make_texts_alike() -> None:
     assert len(set(near_groups(texts))) == 12
 
 
+def test_long_texts_without_variety_have_no_sample_and_no_neighbours() -> None:
+    """The few n-grams of such texts may all fall outside of the sample."""
+    texts = [character * 3000 for character in "甲乙丙丁戊己庚辛"]
+    assert near_groups(texts) == list(range(8))
+
+
 def test_the_order_of_the_texts_does_not_matter() -> None:
     draw = random.Random(2)
     texts = [normalised(text) for text in draw.sample(clean_texts(), 200)]

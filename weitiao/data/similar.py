@@ -30,7 +30,7 @@ WINDOW = 32
 template."""
 LARGE_GROUP, LARGE_SHARE = 50, 0.1
 _CHUNK_CHARACTERS = 2_000_000
-_CHUNK_PAIRS = 200_000
+_CHUNK_PAIRS, _WORTH_THREADS = 200_000, 5_000
 _MOST_FREQUENT = 4095
 """N-grams in more texts than this count as equally frequent."""
 
@@ -75,7 +75,7 @@ def _near_pairs(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
             one, other = np.divmod(pairs, len(texts))
             differ = cpdist(
                 [texts[i] for i in one.tolist()], [texts[j] for j in other.tolist()],
-                scorer=Levenshtein.normalized_distance, score_cutoff=DIFFERENCE, dtype=np.float64, workers=-1,
+                scorer=Levenshtein.normalized_distance, score_cutoff=DIFFERENCE, dtype=np.float64, workers=-1 if len(pairs) > _WORTH_THREADS else 1,
             )  # fmt: skip
             near = np.asarray(differ) <= DIFFERENCE
             yield from zip(one[near].tolist(), other[near].tolist(), strict=True)
@@ -163,10 +163,9 @@ def _prefixes(texts: Sequence[str], lengths: Integers) -> tuple[Longs, int]:
     n-gram's hash there are as many bits as are left. Where two n-grams have the same ones they count as one, here as there.
     """
     bits = len(texts).bit_length()
-    parts = list(_sampled_grams(texts, lengths, bits))
-    if not parts:
-        return np.zeros(0, dtype=np.uint64), bits
-    pairs = in_order(np.concatenate(parts))
+    pairs = in_order(np.concatenate([np.zeros(0, dtype=np.uint64), *_sampled_grams(texts, lengths, bits)]))
+    if not len(pairs):
+        return pairs, bits
     grams, owners = pairs >> np.uint64(bits), (pairs & _ones(bits)).astype(np.int64)
     total = np.bincount(owners, minlength=len(texts))
     # What an edit can touch, of the longest partner that is allowed; a sample gets some room more.
