@@ -75,7 +75,8 @@ def _near_pairs(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
             one, other = np.divmod(pairs, len(texts))
             differ = cpdist(
                 [texts[i] for i in one.tolist()], [texts[j] for j in other.tolist()],
-                scorer=Levenshtein.normalized_distance, score_cutoff=DIFFERENCE, dtype=np.float64, workers=-1 if len(pairs) > _WORTH_THREADS else 1,
+                scorer=Levenshtein.normalized_distance, score_cutoff=DIFFERENCE, dtype=np.float64,
+                workers=-1 if len(pairs) > _WORTH_THREADS else 1,
             )  # fmt: skip
             near = np.asarray(differ) <= DIFFERENCE
             yield from zip(one[near].tolist(), other[near].tolist(), strict=True)
