@@ -88,6 +88,8 @@ def _weighted(texts: Sequence[str]) -> tuple[Any, npt.NDArray[np.str_]]:
     counts = counter.fit_transform(texts)
     having = np.asarray((counts > 0).sum(axis=0)).ravel()
     kept = np.flatnonzero((having >= 3) & (having <= 0.5 * len(texts)))
+    if not kept.size:  # every text has words of its own only (names, keys): scikit-learn refuses a matrix without columns
+        return None, np.zeros(0, dtype=np.str_)
     return TfidfTransformer(sublinear_tf=True).fit_transform(counts[:, kept]), counter.get_feature_names_out()[kept]
 
 
