@@ -1,5 +1,6 @@
 """What ``init`` writes is a config that loads, says what is in the data, and never turns 'no' into false."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,43 @@ def test_a_column_that_never_repeats_is_no_label(tmp_path: Path) -> None:
     config, tree = written(path, tmp_path)
     assert tree["data"]["columns"] == {"text": "text"}
     assert "guess" not in config
+
+
+def _rows(tmp_path: Path, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The `data` part of what is written for rows of JSON; marked as a guess."""
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    config, tree = written(path, tmp_path)
+    assert "a guess by content" in config
+    return tree["data"]
+
+
+def test_messages_without_their_answer_are_a_prompt(tmp_path: Path) -> None:
+    """How OpenAI's evals write their samples; a list was taken for the text, of which no row can be trained on."""
+    asked = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "1+1?"}]
+    rows = [{"input": asked, "ideal": answer, "note": "sum"} for answer in ("2", ["2", "two"], "two")]
+    data = _rows(tmp_path, rows)
+    assert (data["shape"], data["columns"]) == ("prompt_completion", {"prompt": "input", "answer": "ideal"})
+
+
+def test_messages_of_any_name_are_a_chat(tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "1+1?"}, {"role": "assistant", "content": "2"}]
+    data = _rows(tmp_path, [{"sample": turns}] * 3)
+    assert (data["shape"], data["columns"]) == ("messages", {"messages": "sample"})
+
+
+def test_an_output_that_never_repeats_is_an_answer(tmp_path: Path) -> None:
+    """Rather than a label that each row has for itself, which leaves no room for a text beside the list of labels."""
+    data = _rows(tmp_path, [{"input": f"{i}+1", "output": str(i + 1)} for i in range(20)])
+    assert data["columns"] == {"prompt": "input", "answer": "output"}
+    data = _rows(tmp_path, [{"input": f"{i}+1", "output": str(i % 2)} for i in range(20)])
+    assert data["columns"] == {"text": "input", "label": "output"}
+
+
+def test_lists_are_no_text(tmp_path: Path) -> None:
+    """The line of config that is suggested names a column of texts, however long the lists are."""
+    rows = [{"words": ["a"] * 50, "note": f"n {i}"} for i in range(3)]
+    assert _rows(tmp_path, rows)["columns"] == {"text": "note"}
 
 
 def test_candidates(tmp_path: Path) -> None:

@@ -144,14 +144,18 @@ def _only(field: Field, found: Sequence[str], others: Sequence[str], sample: Seq
 
 
 def suggested(field: Field, names: Sequence[str], sample: Sequence[Row]) -> str | None:
-    """The likeliest of ``names`` by content: for text the longest cells, for a label the fewest different ones."""
-
-    def cells(name: str) -> list[str]:
-        return [str(row.values.get(name, "")) for row in sample]
-
+    """The likeliest of ``names`` by content: for text the longest cells, for a label the fewest different ones. Lists and objects are
+    neither."""
     if field == "text":
-        return max(names, key=lambda name: sum(map(len, cells(name))), default=None)
-    return min(names, key=lambda name: len(set(cells(name)) - {""}) or sys.maxsize, default=None)
+        return max(names, key=lambda name: sum(len(text_of(row.values.get(name))) for row in sample), default=None)
+    return min(names, key=lambda name: len({parse_label(row.values.get(name)) for row in sample} - {None}) or sys.maxsize, default=None)
+
+
+def text_of(value: object) -> str:
+    """A cell as text: a number as it is written; empty for what is no text (nothing, true and false, lists, objects)."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return str(value)
+    return value if isinstance(value, str) else ""
 
 
 def shown_rows(sample: Sequence[Row]) -> str:

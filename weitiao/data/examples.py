@@ -9,7 +9,7 @@ from typing import Any
 from weitiao.config import RunConfig
 from weitiao.config_tasks import ClassificationTask, GenerationTask, QaTask, TextTask
 from weitiao.data.chats import Chat, Tags, read_chat, read_pair, read_question
-from weitiao.data.columns import Columns, parse_candidates, parse_label
+from weitiao.data.columns import Columns, parse_candidates, parse_label, text_of
 from weitiao.data.folder import shards_of
 from weitiao.data.json_schema import Checker, load_checker
 from weitiao.data.kept import Reading, ReadRows
@@ -153,10 +153,8 @@ def _content(row: Row, layout: Layout, tags: Tags, config: RunConfig, checker: C
     if layout.task in ("generation", "qa"):
         chat = _chat(row, layout, tags, config, checker)
         return chat if isinstance(chat, str) else Content(row.file, row.line, "", chat=chat)
-    text = row.values.get(columns.text or "")
-    if isinstance(text, (int, float)) and not isinstance(text, bool):
-        text = str(text)
-    if not isinstance(text, str) or not text.strip():
+    text = text_of(row.values.get(columns.text or ""))
+    if not text.strip():
         return "no_text"
     if layout.task == "text":
         return Content(row.file, row.line, text)

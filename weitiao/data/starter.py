@@ -8,19 +8,20 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 from weitiao.data.chats import Chat, Question, Tags, read_chat, read_question
-from weitiao.data.columns import Columns, find_columns, parse_label, suggested, yaml_scalar
+from weitiao.data.columns import Columns, find_columns, folded, parse_label, suggested, text_of, yaml_scalar
 from weitiao.data.folder import split_files
 from weitiao.data.ledger import describe_reason
 from weitiao.data.read import TEXT_FORMATS, BadRow, data_format, detect_encoding, read_rows
-from weitiao.data.shapes import Layout, find_layout, shape_named
+from weitiao.data.shapes import ANSWERS, Layout, find_layout, shape_named
 from weitiao.data.split import normalised
 from weitiao.errors import DataError
 from weitiao.language import Language, t, use
 from weitiao.records import SPLITS, Row, SplitName
 
-SAMPLE_ROWS = 200
+SAMPLE_ROWS, LEAST_ROWS = 200, 20
 CHATS = ("generation", "qa")
 """The tasks whose rows are chats or questions."""
 CHINESE = re.compile("[\u4e00-\u9fff]")
@@ -96,7 +97,9 @@ def _look(path: Path) -> _Look:
 
 
 def _guess(names: Sequence[str], sample: Sequence[Row]) -> Layout:
-    """Columns by content where names leave it open: the longest cells are the text, few values that repeat the label."""
+    """Columns by content where names leave it open: messages are a prompt, the longest cells the text, few values that repeat the label."""
+    if (chat := _chat_guess(names, sample)) is not None:
+        return chat
     text = suggested("text", names, sample)
     if text is None:
         cause = t("行里没有列", "the rows have no columns")
@@ -105,10 +108,39 @@ def _guess(names: Sequence[str], sample: Sequence[Row]) -> Layout:
         columns = find_columns(names, sample, None, {"text": text})[1]
     except DataError:
         columns = Columns(text)
-    label = columns.label or _repeating(names, text, sample)
+    label = columns.label if columns.label is not None and not _differs(columns.label, sample) else _repeating(names, text, sample)
     if label is None:
         return Layout("text", "text", Columns(text))
     return Layout("classification", "label", Columns(text, label, columns.candidates))
+
+
+def _chat_guess(names: Sequence[str], sample: Sequence[Row]) -> Layout | None:
+    """Messages that end with an answer are a chat, those that do not a prompt; the answer is the column named like one, else the only one
+    left. Without messages, a column named like an answer whose texts hardly repeat is no label: the longest of the others is its prompt."""
+    cells: dict[str, list[Any]] = {name: [row.values.get(name) for row in sample] for name in names}
+    messages = [name for name in names if all(map(_is_messages, cells[name]))]
+    texts = [name for name in names if name not in messages and any(map(text_of, cells[name]))]
+    named = [name for name in names if name not in messages and folded(name) in (*ANSWERS, "ideal")]
+    answers = named or texts
+    if len(messages) == 1 and all(turns[-1]["role"] == "assistant" for turns in cells[messages[0]]):
+        return Layout("generation", "messages", Columns(messages=messages[0]))
+    if len(messages) == 1 == len(answers):
+        return Layout("generation", "prompt_completion", Columns(prompt=messages[0], answer=answers[0]))
+    prompt = suggested("text", [name for name in texts if name not in named], sample)
+    if not messages and prompt is not None and len(named) == 1 and _differs(named[0], sample):
+        return Layout("generation", "prompt_completion", Columns(prompt=prompt, answer=named[0]))
+    return None
+
+
+def _differs(name: str, sample: Sequence[Row]) -> bool:
+    """Whether there are enough cells to see that most of them differ: a text, or a measured number."""
+    values = [value for row in sample if (value := parse_label(row.values.get(name))) is not None]
+    return len(values) >= LEAST_ROWS and len(set(values)) > len(values) / 2
+
+
+def _is_messages(value: object) -> bool:
+    turns = value if isinstance(value, list) else []
+    return len(turns) > 0 and all(isinstance(turn, dict) and {"role", "content"} <= turn.keys() for turn in turns)
 
 
 def _repeating(names: Sequence[str], text: str, sample: Sequence[Row]) -> str | None:
@@ -143,8 +175,7 @@ def _count(look: _Look, rows: Iterator[Row | BadRow]) -> None:
 def _document(look: _Look, row: Row) -> str:
     """The text of a row, or all that its chat says; empty where there is none."""
     if look.layout.task not in CHATS:
-        value = row.values.get(look.columns.text or "")
-        return "" if value is None else str(value)
+        return text_of(row.values.get(look.columns.text or ""))
     if look.layout.task == "qa":
         question = read_question(row.values, look.layout.shape, look.columns)
         if isinstance(question, Question):
