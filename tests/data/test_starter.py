@@ -144,6 +144,12 @@ def test_an_output_that_never_repeats_is_an_answer(tmp_path: Path) -> None:
     assert data["columns"] == {"text": "input", "label": "output"}
 
 
+def test_measured_numbers_that_repeat_are_no_label(tmp_path: Path) -> None:
+    """Temperatures by the hour: the prompts of a classification would list every one of them."""
+    data = _rows(tmp_path, [{"hour": f"2026-01-{i // 24 + 1:02} {i % 24:02}:00", "degrees": i % 60} for i in range(150)])
+    assert data["columns"] == {"text": "hour"}
+
+
 def test_lists_are_no_text(tmp_path: Path) -> None:
     """The line of config that is suggested names a column of texts, however long the lists are."""
     rows = [{"words": ["a"] * 50, "note": f"n {i}"} for i in range(3)]

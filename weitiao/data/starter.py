@@ -22,6 +22,8 @@ from weitiao.language import Language, t, use
 from weitiao.records import SPLITS, Row, SplitName
 
 SAMPLE_ROWS, LEAST_ROWS = 200, 20
+MOST_GUESSED = 20
+"""Labels among the rows of the sample; temperatures and amounts repeat too, but have more values."""
 CHATS = ("generation", "qa")
 """The tasks whose rows are chats or questions."""
 CHINESE = re.compile("[\u4e00-\u9fff]")
@@ -144,10 +146,11 @@ def _is_messages(value: object) -> bool:
 
 
 def _repeating(names: Sequence[str], text: str, sample: Sequence[Row]) -> str | None:
-    """The column other than ``text`` with the fewest values, if there are several and each occurs twice or more on average."""
+    """The column other than ``text`` with the fewest values, if there are several, yet no more than a prompt could well list, and each
+    occurs twice or more on average."""
     label = suggested("label", [name for name in names if name != text], sample)
     values = [value for row in sample if (value := parse_label(row.values.get(label or ""))) is not None]
-    return label if 2 <= len(set(values)) <= len(values) / 2 else None
+    return label if 2 <= len(set(values)) <= min(MOST_GUESSED, len(values) / 2) else None
 
 
 def _count(look: _Look, rows: Iterator[Row | BadRow]) -> None:
