@@ -113,6 +113,19 @@ def test_header_names(tmp_path: Path) -> None:
         read(write(tmp_path, "b.csv", "text,text\n1,2\n"))
 
 
+@pytest.mark.parametrize(("value", "kind"), [("1.5", "number"), ("2", "number"), ('"a"', "string"), ("true", "boolean"), ("null", "null")])
+def test_what_stands_in_the_place_of_an_object_goes_by_json_s_names(tmp_path: Path, value: str, kind: str) -> None:
+    (row,) = read(write(tmp_path, "a.json", f'[{value}, {{"a": 1}}]'))[:1]
+    assert row == (1, f"not a JSON object (but a {kind})")
+
+
+def test_rows_of_another_width_than_the_first_line_are_a_matter_of_the_header(tmp_path: Path) -> None:
+    """R writes tables with row names and no name for their column."""
+    with pytest.raises(DataError, match="2 fields, but the header has 1") as caught:
+        read(write(tmp_path, "a.csv", '"weight"\n"1",26.5\n"2",27.6\n'))
+    assert caught.value.remedy.startswith("the first line must name every column")
+
+
 def test_json_lines_go_on_after_a_bad_line(tmp_path: Path) -> None:
     deep = '{"a":' + "[" * 50_000 + "]" * 50_000 + "}"
     deepish = '{"a":' + "[" * 150 + "]" * 150 + "}"

@@ -101,11 +101,13 @@ def json_list(file: str, text: str) -> Iterator[tuple[int, dict[str, Any] | str]
         _expect_end(file, text, at + 1)
 
 
+_KINDS = {"list": ("列表", "list"), "str": ("文字", "string"), "bool": ("布尔值", "boolean"), "NoneType": ("null", "null")}
+
+
 def _checked(value: object, source: str) -> dict[str, Any] | str:
     if not isinstance(value, dict):
-        kind = type(value).__name__
-        chinese = {"list": "列表", "str": "文字", "bool": "布尔值", "NoneType": "null"}.get(kind, "数字")
-        return t(f"不是 JSON 对象（而是{chinese}）", f"not a JSON object (but a {kind})")
+        chinese, english = _KINDS.get(type(value).__name__, ("数字", "number"))
+        return t(f"不是 JSON 对象（而是{chinese}）", f"not a JSON object (but a {english})")
     if "\\u" not in source and source.count("[") + source.count("{") <= MAX_DEPTH:
         return value  # neither a forbidden character nor too deep: the usual row is not walked
     return forbidden(value) or value

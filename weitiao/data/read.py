@@ -235,10 +235,20 @@ def _rows(path: Path, encoding: Encoding | None) -> Iterator[Row | BadRow]:
     raise DataError(
         f"{file}:{first_bad.line}",
         t(f"没有一行能读出来；第一处问题：{first_bad.reason}", f"not one row could be read; the first fault: {first_bad.reason}"),
-        t(
-            "检查后缀是否与内容相符（整个文件是一个 JSON 列表时用 .json），编码是否为 UTF-8",
-            "check that the suffix fits the content (.json for one JSON list) and that the encoding is UTF-8",
-        ),
+        _check_form(path),
+    )
+
+
+def _check_form(path: Path) -> str:
+    """What to do where no row of a file can be read."""
+    if data_format(path) in (".csv", ".tsv", ".xlsx"):
+        return t(
+            "第一行要写出每一列的名字；再检查后缀、分隔符和编码",
+            "the first line must name every column; check the suffix, the delimiter and the encoding too",
+        )
+    return t(
+        "检查后缀是否与内容相符（整个文件是一个 JSON 列表时用 .json），编码是否为 UTF-8",
+        "check that the suffix fits the content (.json for one JSON list) and that the encoding is UTF-8",
     )
 
 
