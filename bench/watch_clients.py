@@ -2,24 +2,26 @@
 
 `weitiao watch` serves a folder in which `weitiao train` trains the built-in model; minutes without pages and minutes with 64 that ask for
 the run's curve as often as the server says, as the page does, take turns. The rate is that of the training's own log. The pages are
-simulated on the same cores, which a reader's browser would not be: what they take is in the figure (``client`` says how much).
+simulated on the same cores, which a reader's browser would not be: they are one program that says and reads little more than bytes, and
+what it takes is in the loss. So the processor seconds are told apart: what the server takes of a core is what pages elsewhere would cost.
 """
 
 import argparse
+import asyncio
 import json
+import os
 import platform
 import re
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import httpx
+import psutil
 import torch
 
 SECONDS_TO_OPEN = 3.0
@@ -39,28 +41,52 @@ def clock(metrics: Path) -> float:
     return float(json.loads(metrics.read_text(encoding="utf-8").splitlines()[-1])["seconds"])
 
 
-def visit(address: str, headers: dict[str, str], number: int, pages: int, until: float, asked: list[float]) -> None:
-    """One page for as long as the minute lasts."""
-    with httpx.Client(base_url=address, headers=headers) as client:
-        time.sleep(SECONDS_TO_OPEN * number / pages)
-        run = client.post("/api/poll", json={"curves": []}).raise_for_status().json()["runs"][0]["id"]
-        curve: dict[str, Any] = {"id": run}
+class Pages:
+    """Simulated pages: connections that stay open, each with one question at a time."""
+
+    def __init__(self, address: str, token: str) -> None:
+        self.host, self.token, self.seconds = address.removeprefix("http://"), token, list[float]()
+
+    async def ask(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, question: dict[str, Any]) -> dict[str, Any]:
+        """One question to the server and its answer."""
+        begin, body = time.monotonic(), json.dumps(question)
+        writer.write(
+            f"POST /api/poll HTTP/1.1\r\nHost: {self.host}\r\nAuthorization: Bearer {self.token}\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n{body}".encode()
+        )
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = re.search(rb"(?i)content-length: (\d+)", head)
+        if not head.startswith(b"HTTP/1.1 200") or length is None:
+            raise SystemExit(head.decode())
+        answer: dict[str, Any] = json.loads(await reader.readexactly(int(length[1])))
+        self.seconds.append(time.monotonic() - begin)
+        return answer
+
+    async def page(self, number: int, pages: int, until: float) -> None:
+        """One page until a moment: the list, then the run's curve as often as it is told."""
+        await asyncio.sleep(SECONDS_TO_OPEN * number / pages)
+        reader, writer = await asyncio.open_connection(*self.host.split(":"))
+        run = (await self.ask(reader, writer, {}))["runs"][0]["id"]
+        curve = {"id": run}
         while time.monotonic() < until:
-            begin = time.monotonic()
-            answer = client.post("/api/poll", json={"curves": [curve], "points": 600, "page": str(number)}).raise_for_status().json()
-            asked.append(time.monotonic() - begin)
+            answer = await self.ask(reader, writer, {"curves": [curve], "points": 600, "page": str(number)})
             curve = {"id": run, "cursor": answer["curves"][run]["cursor"]}
-            time.sleep(min(max(0.0, answer["again_seconds"] - (time.monotonic() - begin)), max(0.0, until - time.monotonic())))
+            await asyncio.sleep(min(answer["again_seconds"], max(0.0, until - time.monotonic())))
+        writer.close()
+
+    async def all(self, pages: int, seconds: float) -> None:
+        """So many pages for so long."""
+        await asyncio.gather(*(self.page(i, pages, time.monotonic() + seconds) for i in range(pages)))
 
 
-def serve(root: Path) -> tuple[subprocess.Popen[str], str, dict[str, str]]:
-    """A server of the folder, its address and what its page sends along."""
+def serve(root: Path) -> tuple[subprocess.Popen[str], Pages]:
+    """A server of the folder, and its pages."""
     command = [sys.executable, "-m", "weitiao", "--lang", "en", "watch", str(root), "--port", "0"]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert server.stdout is not None  # by PIPE
     for line in server.stdout:
         if found := re.search(r"(http://127\.0\.0\.1:\d+)/\S*?[#=]([\w-]{20,})", line):
-            return server, found[1], {"Authorization": f"Bearer {found[2]}"}
+            return server, Pages(found[1], found[2])
     raise SystemExit("the server did not start")
 
 
@@ -72,35 +98,36 @@ def measure(rounds: int, seconds: float, pages: int) -> dict[str, Any]:
         settings += ["train.validate_every=1000", "evaluate.before=false", "evaluate.baselines=false", "task.kind=classification"]
         (root / "run.yaml").write_text("seed: 0\n")
         training = subprocess.Popen([sys.executable, "-m", "weitiao", "train", str(root / "run.yaml"), *settings, "-q"])
-        server, address, headers = serve(root)
-        metrics, found = root / "run" / "metrics.jsonl", {"without": [], "with": [], "answers": []}  # type: ignore[var-annotated]
-        client = 0.0
+        server, visitors = serve(root)
+        metrics, found, taken = root / "run" / "metrics.jsonl", {"without": [], "with": []}, {"without": [], "with": []}  # type: ignore[var-annotated]
+        client, load = 0.0, []
+        watching = psutil.Process(server.pid)
         try:
             while not metrics.exists() or clock(metrics) < 20:
                 time.sleep(1)
             for _ in range(rounds):
-                begin = clock(metrics)
-                time.sleep(seconds)
-                found["without"].append(tokens_between(metrics, begin, clock(metrics)))
-                begin, work = clock(metrics), time.process_time()
-                end = time.monotonic() + seconds
-                visits = [threading.Thread(target=visit, args=(address, headers, i, pages, end, found["answers"])) for i in range(pages)]
-                for one in visits:
-                    one.start()
-                for one in visits:
-                    one.join()
-                client += time.process_time() - work
-                found["with"].append(tokens_between(metrics, begin, clock(metrics)))
+                for kind in found:
+                    begin, work, own = clock(metrics), sum(watching.cpu_times()[:2]), time.process_time()
+                    if kind == "without":
+                        time.sleep(seconds)
+                    else:
+                        asyncio.run(visitors.all(pages, seconds))
+                        client += time.process_time() - own
+                    taken[kind].append((sum(watching.cpu_times()[:2]) - work) / seconds)
+                    found[kind].append(tokens_between(metrics, begin, clock(metrics)))
+                    load.append(os.getloadavg()[0])
         finally:
             for process in (training, server):
                 process.terminate()
                 process.wait()
     slower = [1 - a / b for a, b in zip(found["with"], found["without"], strict=True)]
     return {
-        "pages": pages, "rounds": rounds, "seconds": seconds, "tokens_per_second": {key: found[key] for key in ("without", "with")},
+        "pages": pages, "rounds": rounds, "seconds": seconds, "tokens_per_second": found,
         "slower": {"median": statistics.median(slower), "each": slower},
-        "answers": {"n": len(found["answers"]), "median_seconds": statistics.median(found["answers"]), "slowest": max(found["answers"])},
+        "answers": {"n": len(visitors.seconds), "median_seconds": statistics.median(visitors.seconds), "slowest": max(visitors.seconds)},
+        "server": {"share_of_a_core": {kind: statistics.median(shares) for kind, shares in taken.items()}},
         "client": {"share_of_a_core": client / (rounds * seconds)},
+        "load_averages": load,
     }  # fmt: skip
 
 

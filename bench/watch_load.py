@@ -57,7 +57,7 @@ def main() -> None:
         print(f"list of {len(listing['runs'])} runs: {wall:.3f} s, processor {work:.3f} s")
         ids = [run["id"] for run in listing["runs"]]
         for number in (1, 10, runs):
-            first, wall, work = poll([{"id": run} for run in ids[:number]], 200 if number > 20 else 600)
+            first, wall, work = poll([{"id": run} for run in ids[:number]], 120 if number > 50 else 600)
             sampled = sum(part["thinned"] for part in first["curves"].values())
             print(f"curves of {number} runs at first ({sampled} sampled): {wall:.3f} s, processor {work:.3f} s")
         wanted = [{"id": run, "cursor": part["cursor"]} for run, part in first["curves"].items()]

@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from weitiao.config import load_config
+from weitiao.watch.serve import bind
 
 
 def test_the_list_shows_state_and_score(client):
@@ -163,3 +164,8 @@ def test_the_page_is_one_file_without_outside_resources(client):
         word for word in ("http://", "https://", "src=", "@import", "//cdn") if word in page.replace("http://www.w3.org/2000/svg", "")
     ]
     assert not [word for word in (" onclick=", " style=", "innerHTML", "eval(", "document.write") if word in page]
+
+
+def test_an_answer_does_not_wait_for_the_readers_acknowledgement():
+    with bind("127.0.0.1", 0) as listening, socket.create_connection(listening.getsockname()), listening.accept()[0] as connection:
+        assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

@@ -1,11 +1,13 @@
 """Curves arrive whole at first, then only what is new; thinned without losing a peak; from the beginning when the file was cut."""
 
+import itertools
 import json
 
 import numpy as np
 import pytest
 from runs_made import step, validation
 
+from weitiao.watch import curves
 from weitiao.watch.curves import read_curves, thin
 
 
@@ -68,6 +70,33 @@ def test_no_peak_is_lost():
     assert len(kept) <= 100
     assert {1234, 8765} <= set(kept.tolist())
     assert thin(values, 10_000).tolist() == list(range(10_000))
+
+
+@pytest.mark.parametrize(("length", "most"), [(1000, 10), (1001, 10), (997, 600), (601, 600), (2000, 7)])
+def test_of_each_portion_its_first_smallest_and_its_first_largest(length, most):
+    values = np.random.default_rng(length).integers(0, 9, length).astype(float)  # most of them several times
+    edges = np.linspace(0, length, most // 2 + 1).astype(int)
+    expected = {int(a + pick(values[a:b])) for a, b in itertools.pairwise(edges) for pick in (np.argmin, np.argmax)}
+    assert thin(values, most).tolist() == sorted(expected)
+
+
+def test_of_what_only_grows_the_newest_value_is_told(tmp_path):
+    write(tmp_path, step(1), step(2), validation(2))
+    read = read_curves(tmp_path, "", 100, True)
+    assert {"train/tokens": 1800.0, "train/seconds": 2.0, "train/step": 2.0}.items() <= read.last.items()
+    assert not {"train/tokens", "train/seconds", "train/step", "train/epoch", "validation/n"} & read.series.keys()
+
+
+@pytest.mark.parametrize(
+    "odd", [{"type": None, "step": 4}, {"step": 4, "loss": 1.0}, {"type": "step", "step": 4, "note": "x"}, {"type": 5}]
+)
+def test_many_lines_read_as_columns_are_the_same_as_line_by_line(tmp_path, monkeypatch, odd):
+    write(tmp_path, *[line for i in range(1, 200) for line in (step(i), validation(i))], odd)
+    monkeypatch.setattr(curves, "FEW_BYTES", 0)
+    columns = read_curves(tmp_path, "", 100, True)
+    monkeypatch.setattr(curves, "FEW_BYTES", 10**9)
+    assert read_curves(tmp_path, "", 100, True) == columns
+    assert len(columns.series["train/loss"]) == 100
 
 
 def test_a_large_file_among_many_is_sampled_evenly_with_all_validations(tmp_path):

@@ -11,7 +11,7 @@ import time
 import pytest
 import uvicorn
 from commands import command
-from runs_made import make_run
+from runs_made import make_run, step
 
 from weitiao.language import use
 from weitiao.run import process_of, this_process
@@ -194,6 +194,58 @@ def test_compare_two_runs(page):
     page.get_by_label("differences only").check()
     until(page, "document.querySelectorAll('#panel tbody tr').length === 1")
     assert "name" in page.inner_text("#panel tbody")
+
+
+def test_all_runs_are_overlaid_at_once_by_box_and_key(page):
+    page.check("#every")
+    until(page, "document.querySelectorAll('.legend li').length === 2 && document.querySelectorAll('#runs input:checked').length === 2")
+    page.locator("#runs input >> nth=0").uncheck()
+    until(page, "!document.querySelector('#every').checked")
+    page.keyboard.press("a")
+    until(page, "document.querySelectorAll('#runs input:checked').length === 2")
+    page.keyboard.press("a")
+    until(page, "document.querySelectorAll('.legend li').length === 1 && !document.querySelector('#every').checked")
+
+
+def test_many_curves_have_fewer_points_and_few_have_more_again(page, tmp_path):
+    for i in range(51):
+        make_run(tmp_path / "runs", f"short-{i}", steps=1, created="2025-01-01T00:00:00+00:00")
+    make_run(tmp_path / "runs", "long", steps=3000, created="2026-02-01T00:00:00+00:00")
+    until(page, "document.querySelectorAll('#runs li').length === 54")
+    page.keyboard.press("j")
+    page.keyboard.press("k")
+    page.keyboard.press("k")
+    until(page, "document.querySelector('#name').textContent === 'long'")
+    points = "state.curves.get(state.chosen)?.series['train/loss'].length"
+    until(page, f"{points} > 300 && {points} <= 600")
+    whole = page.evaluate(f"() => {points}")
+    page.evaluate("() => state.curves.clear()")  # as on a page just opened
+    page.check("#every")
+    until(page, f"{points} > 60 && {points} <= 120 && document.querySelectorAll('figure:first-child path.line:not(.second)').length === 54")
+    page.uncheck("#every")
+    until(page, f"{points} === {whole}")
+
+
+def test_of_two_questions_at_once_nothing_is_added_twice(page, tmp_path):
+    page.wait_for_selector("figure")
+    with (tmp_path / "runs" / "two" / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps(step(31)) + "\n")
+    page.evaluate("() => Promise.all([poll(), poll(), poll()]).then(() => null)")
+    steps = page.evaluate("() => state.curves.get(state.chosen).series['train/loss'].map((point) => point[0])")
+    assert steps == [float(i) for i in range(1, 32)]
+
+
+def test_a_page_that_nobody_sees_does_not_ask_until_it_is_seen(page):
+    asked = []
+    page.wait_for_selector("figure")
+    page.evaluate("() => Object.defineProperty(document, 'hidden', { value: true, configurable: true })")
+    page.wait_for_timeout(500)  # a question on its way
+    page.on("request", lambda request: asked.append(request.url))
+    page.wait_for_timeout(3500)
+    assert asked == []
+    page.evaluate("() => { delete document.hidden; document.dispatchEvent(new Event('visibilitychange')); }")
+    page.wait_for_timeout(300)
+    assert [url for url in asked if url.endswith("/api/poll")]
 
 
 def test_results_and_predictions(page):

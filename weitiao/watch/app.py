@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import json
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path as FilePath
@@ -18,25 +17,25 @@ from weitiao.errors import WeitiaoError
 from weitiao.language import current
 from weitiao.masking import masked
 from weitiao.watch import details
-from weitiao.watch.curves import EXACT_BYTES, read_curves
 from weitiao.watch.files import read_text
 from weitiao.watch.folder import Runs
 from weitiao.watch.guard import Guard
 from weitiao.watch.launch import OFFERED, Launcher
 from weitiao.watch.pace import Pace
 from weitiao.watch.playground import Playground
+from weitiao.watch.readings import Readings, encoded
 
 RunId = Annotated[str, Path(pattern=r"^[0-9a-f]{16}$")]
 REPORT_POLICY = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 
 
 class Json(Response):
-    """JSON in ASCII: also a lone surrogate out of a file arrives."""
+    """An answer as JSON; bytes are JSON already."""
 
     media_type = "application/json"
 
     def render(self, content: Any) -> bytes:
-        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii")
+        return content if isinstance(content, bytes) else encoded(content)
 
 
 class Body(BaseModel):
@@ -109,7 +108,8 @@ def _refusals() -> dict[int | str, dict[str, Any]]:
 def _page() -> tuple[str, str]:
     """The page as one file, and the policy under which only its own script and style run."""
     static = files("weitiao.watch") / "static"
-    script, style = ((static / name).read_text(encoding="utf-8") for name in ("page.js", "page.css"))
+    words, script, style = ((static / name).read_text(encoding="utf-8") for name in ("words.js", "page.js", "page.css"))
+    script = words + script
     html = (static / "page.html").read_text(encoding="utf-8").replace("{{style}}", style).replace("{{script}}", script)
     hashes = [base64.b64encode(hashlib.sha256(part.encode()).digest()).decode() for part in (script, style)]
     return html, (
@@ -127,7 +127,7 @@ def _folder(runs: Runs, run: str) -> FilePath:
 
 def _add_views(app: FastAPI, runs: Runs, page: str) -> None:
     """Everything that only reads."""
-    pace = Pace()
+    pace, readings = Pace(), Readings()
 
     @app.get("/", response_class=HTMLResponse)
     def index() -> HTMLResponse:
@@ -135,12 +135,9 @@ def _add_views(app: FastAPI, runs: Runs, page: str) -> None:
 
     @app.post("/api/poll")
     def poll(wanted: Poll) -> Json:
-        listing = runs.list()
-        known = [(one, path) for one in wanted.curves if (path := runs.path(one.id)) is not None]
-        sizes = [_size(path) for one, path in known if not one.cursor]
-        exact = sum(sizes) <= EXACT_BYTES
-        curves = {one.id: read_curves(path, one.cursor, wanted.points, exact).as_dict() for one, path in known}
-        return Json({"runs": listing, "curves": curves, "folder": runs.root.name, "again_seconds": pace.seconds(wanted.page)})
+        listing = encoded({"runs": runs.list(), "folder": runs.root.name, "again_seconds": pace.seconds(wanted.page)})
+        known = {one.id: (path, one.cursor) for one in wanted.curves if (path := runs.path(one.id)) is not None}
+        return Json(listing[:-1] + b',"curves":' + readings.of(known, wanted.points) + b"}")
 
     @app.get("/api/runs/{run}/evaluations")
     def evaluations(run: RunId) -> Json:
@@ -176,13 +173,6 @@ def _add_views(app: FastAPI, runs: Runs, page: str) -> None:
             raise HTTPException(404, "no report yet")
         content = html.encode("utf-8", "replace").decode()
         return HTMLResponse(content, headers={"content-security-policy": REPORT_POLICY})
-
-
-def _size(path: FilePath) -> int:
-    try:
-        return (path / "metrics.jsonl").lstat().st_size
-    except OSError:
-        return 0
 
 
 def _add_actions(app: FastAPI, runs: Runs, launcher: Launcher, playground: Playground) -> None:

@@ -12,20 +12,22 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.json
 
 from weitiao.watch.files import open_inside
 
 Points = list[tuple[float, float]]
-Columns = dict[str, tuple[list[float], list[float]]]
+Columns = dict[str, tuple[np.ndarray, np.ndarray]]
 """`group/name` → steps and values."""
-FEW_BYTES = 65_536
+FEW_BYTES = 8_192
 """Up to so much, lines are read one by one."""
 EXACT_BYTES = 25_000_000
 """A first reading of more, over all files asked for, takes lines spread evenly over each file instead of all."""
 LONGEST_LINE_BYTES = 65_536
 _GROUPS = {"step": "train", "validation": "validation"}
-_TIMES = ("step", "epoch", "n")
+_CLOCKS = ("step", "epoch", "n", "tokens", "seconds")
+"""What only grows: its newest value is told, its curve would be a straight line."""
 
 
 @dataclass(frozen=True)
@@ -115,13 +117,11 @@ def _series(data: bytes, most_points: int) -> tuple[dict[str, Points], dict[str,
     for name, (x, y) in columns.items():
         group, _, column = name.partition("/")
         last[f"{group}/step"] = max(last.get(f"{group}/step", 0.0), float(x[-1]))
-        if column in _TIMES:
-            continue
-        last[name] = float(y[-1])
-        if len(x) > most_points:
-            kept = thin(np.asarray(y), most_points)
-            x, y = np.asarray(x)[kept].tolist(), np.asarray(y)[kept].tolist()
-        series[name] = list(zip(x, y, strict=True))
+        if column != "step":
+            last[name] = float(y[-1])
+        if column not in _CLOCKS:
+            kept = thin(y, most_points)
+            series[name] = list(zip(x[kept].tolist(), y[kept].tolist(), strict=True))
     return series, last
 
 
@@ -132,23 +132,26 @@ def _table(data: bytes) -> pa.Table | None:
         table = pyarrow.json.read_json(pa.BufferReader(data), read_options=options)
     except pa.ArrowException:
         return None
-    return table if {"type", "step"} <= set(table.column_names) and _numbers(table["step"]) is not None else None
+    if not {"type", "step"} <= set(table.column_names) or not pa.types.is_string(table["type"].type):
+        return None
+    return None if _numbers(table["step"]) is None else table
 
 
 def _of_table(table: pa.Table) -> Columns:
-    kinds, columns = np.array(table["type"].to_pylist(), dtype=object), {name: _numbers(table[name]) for name in table.column_names}
+    columns = {name: _numbers(table[name]) for name in table.column_names}
     steps, found = columns["step"], {}
     assert steps is not None  # _table says so
     for kind, group in _GROUPS.items():
+        chosen = pyarrow.compute.equal(table["type"], kind).fill_null(False).to_numpy() & np.isfinite(steps)
         for name, values in columns.items():
-            if values is not None and (good := (kinds == kind) & np.isfinite(values) & np.isfinite(steps)).any():
-                found[f"{group}/{name}"] = (steps[good].tolist(), values[good].tolist())
+            if values is not None and (good := chosen & np.isfinite(values)).any():
+                found[f"{group}/{name}"] = (steps[good], values[good])
     return found
 
 
 def _of_rows(data: bytes) -> Columns:
     """The same line by line: quicker for a few, and for lines that disagree."""
-    found: Columns = {}
+    found: dict[str, tuple[list[float], list[float]]] = {}
     for text in data.splitlines():
         try:
             line = json.loads(text)
@@ -162,7 +165,7 @@ def _of_rows(data: bytes) -> Columns:
                 x, y = found.setdefault(f"{group}/{name}", ([], []))
                 x.append(step)
                 y.append(number)
-    return found
+    return {name: (np.asarray(x), np.asarray(y)) for name, (x, y) in found.items()}
 
 
 def _finite(value: Any) -> float | None:
@@ -183,5 +186,9 @@ def thin(values: np.ndarray, most: int) -> np.ndarray:
     if len(values) <= most:
         return np.arange(len(values))
     edges = np.linspace(0, len(values), most // 2 + 1).astype(int)
-    kept = [edges[i] + int(pick(values[edges[i] : edges[i + 1]])) for i in range(most // 2) for pick in (np.argmin, np.argmax)]
-    return np.unique(kept)
+    portions = np.repeat(np.arange(most // 2), np.diff(edges))
+    kept = []
+    for extreme in (np.minimum, np.maximum):
+        places = np.flatnonzero(values == extreme.reduceat(values, edges[:-1])[portions])
+        kept.append(places[np.unique(portions[places], return_index=True)[1]])  # the first of equals
+    return np.unique(np.concatenate(kept))

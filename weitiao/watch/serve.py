@@ -26,10 +26,12 @@ def bind(host: str, port: int) -> socket.socket:
     """A listening socket; port 0 takes a free one. Raises UsageError."""
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family)
+        listening = socket.create_server((host, port), family=family)
     except OSError as error:
         where = f"{host}:{port}"
         raise UsageError(where, system_cause(error), t("换一个 --port", "choose another --port")) from None
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # its connections inherit it: no answer's body waits for an ACK (40 ms)
+    return listening
 
 
 def serve(root: Path, data: Path, host: str, port: int) -> None:

@@ -1,30 +1,3 @@
-"use strict";
-const WORDS = {
-  zh: { skip: "跳到内容", newRun: "新的运行", theme: "明暗", runs: "运行", none: "这个文件夹里还没有运行。", stop: "停止", resume: "继续", report: "报告", allSettings: "全部设置", close: "关闭",
-    yaml: "得到的配置", command: "同样的命令", start: "开始训练", keys: "键盘", running: "训练中", finished: "完成", failed: "失败", interrupted: "已中断", stopped: "已停", curves: "曲线",
-    results: "结果", predictions: "预测", data: "数据", settings: "配置", log: "日志", play: "试一试", step: "步", loss: "损失", rate: "学习率", speed: "词元/秒", memory: "内存", left: "剩余",
-    validation: "最近验证", best: "最好", smooth: "平滑", logScale: "对数轴", difference: "减去", nothing: "（不减）", thinned: "文件很大：只取了一部分步", noCurves: "还没有曲线。", before: "训练前",
-    after: "训练后", metric: "指标", n: "n", baselines: "基线", matrix: "混淆矩阵（行是正确标签，列是预测）", classes: "各类别", label: "标签", precision: "精确率", recall: "召回率", rows: "行数",
-    wrongOnly: "只看错的", text: "文本", prediction: "预测", probability: "概率", more: "更多", of: "共", wrong: "错", noneYet: "还没有。", findings: "检查发现", ledger: "账目", file: "文件", split: "划分",
-    read: "读入", used: "使用", rejected: "拒绝", shortened: "截短", example: "一个训练样本（训练的部分加了括号）", lengths: "长度（词元）", key: "键", differs: "只看不同", ask: "问", asking: "正在回答（第一次要载入模型）…",
-    base: "基础模型", tuned: "微调后", sentence: "一段文本", passage: "问题所问的原文", cutOff: "（没有写完）", gone: "连不上服务器。", unauthorised: "令牌不对：请用终端里打印的地址打开。", began: "已开始：", asked: "已请它停下：做完这一步，保存后结束。",
-    goesOn: "继续：", dataFolder: "数据文件写相对路径，从这个文件夹算起：", default: "默认", test: "测试集", train: "训练", noLog: "不是从这一页启动的运行没有日志。", k_n: "新的运行", k_jk: "下一个、上一个运行", k_o: "叠加或取消",
-    k_l: "中文 / English", k_t: "明暗", k_arrows: "在标签之间移动", compared: "叠加这个运行",
-    classification: "分类", qa: "问答", generation: "生成", preference: "偏好", full: "全参数", lora: "LoRA", head: "只训练头", macro_f1: "宏平均 F1", reward: "奖励", perplexity: "困惑度",
-    bits_per_character: "每字符比特数", accuracy: "准确率", "train/grad_norm": "梯度范数", "train/learning_rate": "学习率", "train/memory_bytes": "内存（字节）", "train/tokens_per_second": "词元/秒", "validation/perplexity": "验证困惑度" },
-  en: { skip: "skip to content", newRun: "New run", theme: "Theme", runs: "Runs", none: "There is no run in this folder yet.", stop: "Stop", resume: "Resume", report: "Report", allSettings: "all settings",
-    close: "Close", yaml: "The configuration", command: "The same as a command", start: "Start training", keys: "Keyboard", running: "running", finished: "finished", failed: "failed", interrupted: "interrupted",
-    stopped: "stopped", curves: "Curves", results: "Results", predictions: "Predictions", data: "Data", settings: "Settings", log: "Log", play: "Try it", step: "step", loss: "loss", rate: "learning rate",
-    speed: "tokens/s", memory: "memory", left: "left", validation: "last validation", best: "best", smooth: "smoothing", logScale: "log scale", difference: "minus", nothing: "(nothing)",
-    thinned: "large file: only some steps are shown", noCurves: "No curves yet.", before: "before", after: "after", metric: "metric", n: "n", baselines: "baselines",
-    matrix: "Confusion matrix (rows: right labels, columns: predictions)", classes: "Labels", label: "label", precision: "precision", recall: "recall", rows: "rows", wrongOnly: "wrong ones only", text: "text",
-    prediction: "prediction", probability: "probability", more: "more", of: "of", wrong: "wrong", noneYet: "Nothing yet.", findings: "Findings", ledger: "Ledger", file: "file", split: "split", read: "read",
-    used: "used", rejected: "rejected", shortened: "shortened", example: "A training row (its trained part in brackets)", lengths: "Lengths (tokens)", key: "key", differs: "differences only", ask: "Ask",
-    asking: "Answering (the first time the models are loaded) …", base: "base model", tuned: "tuned", sentence: "A text", passage: "The passage asked about", cutOff: "(not over)", gone: "The server cannot be reached.",
-    unauthorised: "Wrong token: open the address that the terminal shows.", began: "started: ", asked: "Asked to stop: it finishes the step, saves and ends.", goesOn: "goes on: ",
-    dataFolder: "Paths of data files start from this folder: ", default: "default", test: "test split", train: "training", noLog: "A run that was not started here has no log.", k_n: "new run", k_jk: "next, previous run",
-    lora: "LoRA", macro_f1: "macro-F1", bits_per_character: "bits per character", k_o: "overlay or not", k_l: "中文 / English", k_t: "light or dark", k_arrows: "move between tabs", compared: "overlay this run",
-    "train/grad_norm": "gradient norm", "train/learning_rate": "learning rate", "train/memory_bytes": "memory (bytes)", "train/tokens_per_second": "tokens/s", "validation/perplexity": "validation perplexity" } };
 const COLOURS = ["#0b62a4", "#d55e00", "#1f8a4c", "#a0439c", "#b58900", "#00909e", "#c2185b", "#6d6d6d", "#5b4bd1", "#8a5a2b"];
 const TABS = ["curves", "results", "predictions", "data", "settings", "log", "play"];
 const BASIC = new Set(["name", "seed", "model.path", "data.train", "data.test", "data.limit", "task.labels", "method.rank", "method.alpha", "train.epochs", "train.batch_rows", "optim.learning_rate"]);
@@ -77,28 +50,35 @@ function seconds(value) { if (value == null || !Number.isFinite(value)) return "
 
 /* ---- polling ---- */
 const pageName = Array.from(crypto.getRandomValues(new Uint8Array(12)), (byte) => byte.toString(16)).join("");
-const shown = () => [...new Set([state.chosen, ...state.overlay].filter(Boolean))];
+const MOST_AT_ONCE = 200; /* curves that one question may ask for */
+const shown = () => [...new Set([state.chosen, ...state.overlay].filter(Boolean))].slice(0, MOST_AT_ONCE);
+/* points of each curve: the more curves lie over each other, the fewer of each can be told apart */
+const pointsFor = (curves) => (curves <= 20 ? 600 : curves <= 50 ? 240 : 120);
+/* true: what is new has been drawn */
 async function poll() {
-  const wanted = shown().map((id) => ({ id, cursor: state.curves.get(id)?.cursor ?? "" }));
-  const answer = await ask("/api/poll", { curves: wanted, points: 600, page: pageName });
+  const points = pointsFor(shown().length);
+  const asked = new Map(shown().map((id) => { const kept = state.curves.get(id); return [id, kept && kept.detail >= points ? kept.cursor : ""]; }));
+  const answer = await ask("/api/poll", { curves: [...asked].map(([id, cursor]) => ({ id, cursor })), points, page: pageName });
   $("folder").textContent = answer.folder; state.again = answer.again_seconds;
   const former = state.runs.find((run) => run.id === state.chosen);
   state.runs = answer.runs;
   if (!state.runs.some((run) => run.id === state.chosen)) state.chosen = state.runs[0]?.id ?? null;
   let grown = false;
-  for (const [id, part] of Object.entries(answer.curves)) grown = merge(id, part) || grown;
+  for (const [id, part] of Object.entries(answer.curves)) grown = merge(id, part, asked.get(id), points) || grown;
   renderRuns(); renderHead();
   const now = state.runs.find((run) => run.id === state.chosen);
-  if (state.tab === "curves" ? grown : former?.state !== now?.state || state.tab === "log") renderPanel(state.tab === "log");
-  if (wanted.length < shown().length) await poll();
+  const drawn = state.tab === "curves" ? grown : former?.state !== now?.state || state.tab === "log";
+  if (drawn) renderPanel(state.tab === "log");
+  return shown().some((id) => !asked.has(id)) ? poll() : drawn;
 }
-function merge(id, part) {
+/* what came behind a cursor is added to what was read up to there, and passed over where another answer was quicker */
+function merge(id, part, cursor, detail) {
   let kept = state.curves.get(id);
-  if (!kept || part.restart) { kept = { series: {}, last: {}, thinned: part.thinned, points: [] }; state.curves.set(id, kept); }
+  if (!cursor || part.restart) { kept = { series: {}, last: {}, thinned: part.thinned, detail }; state.curves.set(id, kept); }
+  else if (kept.cursor !== cursor) return false;
   kept.cursor = part.cursor;
   for (const [name, points] of Object.entries(part.series)) (kept.series[name] ??= []).push(...points);
   Object.assign(kept.last, part.last);
-  if (part.last["train/step"]) { kept.points.push([Date.now(), part.last["train/step"]]); kept.points = kept.points.slice(-20); }
   return Object.keys(part.series).length > 0;
 }
 async function loop() {
@@ -116,6 +96,7 @@ function left(run) {
 function colour(id) { if (!state.colours.has(id)) state.colours.set(id, COLOURS[state.colours.size % COLOURS.length]); return state.colours.get(id); }
 function renderRuns() {
   $("none").hidden = state.runs.length > 0;
+  $("every").checked = state.runs.length > 0 && state.runs.every((run) => state.overlay.has(run.id));
   const active = document.activeElement?.closest?.("#runs li")?.dataset.id, kind = document.activeElement?.tagName;
   $("runs").replaceChildren(...state.runs.map((run) => {
     const kept = state.curves.get(run.id), step = kept?.last["train/step"] ?? run.training?.steps;
@@ -129,8 +110,9 @@ function renderRuns() {
   }));
   if (active) document.querySelector(`#runs li[data-id="${active}"] ${kind === "INPUT" ? "input" : "button"}`)?.focus();
 }
-function toggle(id, on) { on ? state.overlay.add(id) : state.overlay.delete(id); attempt(poll).then(() => renderPanel()); }
-function choose(id) { state.chosen = id; state.cache = {}; state.start = 0; renderRuns(); renderHead(); renderPanel(true); attempt(poll).then(() => state.tab === "curves" && renderPanel()); }
+function toggle(id, on) { on ? state.overlay.add(id) : state.overlay.delete(id); attempt(poll).then((drawn) => drawn || renderPanel()); }
+function overlayAll(on) { state.overlay = new Set(on ? state.runs.map((run) => run.id) : []); attempt(poll).then((drawn) => drawn || renderPanel()); }
+function choose(id) { state.chosen = id; state.cache = {}; state.start = 0; renderRuns(); renderHead(); renderPanel(true); attempt(poll).then((drawn) => drawn || state.tab !== "curves" || renderPanel()); }
 function renderHead() {
   const run = state.runs.find((one) => one.id === state.chosen);
   $("detail").hidden = !run;
@@ -198,7 +180,7 @@ function smoothedOf(id, name) { const points = state.curves.get(id)?.series[name
 function curvesPanel() {
   const names = new Set(shown().flatMap((id) => Object.keys(state.curves.get(id)?.series ?? {})));
   if (!names.size) return [el("p", { class: "soft" }, t("noCurves"))];
-  const used = new Set(CHARTS.flatMap((chart) => chart[1]).concat("train/epoch", "train/tokens", "train/seconds", "validation/epoch"));
+  const used = new Set(CHARTS.flatMap((chart) => chart[1]));
   const rest = [...names].filter((name) => !used.has(name)).sort().map((name) => [name, [name]]);
   const charts = [...CHARTS, ...rest].map(([title, keys]) => [title, linesOf(keys.filter((key) => names.has(key)))]).filter(([, lines]) => lines.length);
   const thin = shown().some((id) => state.curves.get(id)?.thinned);
@@ -217,7 +199,7 @@ function ticks(low, high, count) {
   const found = []; for (let v = Math.ceil(low / step) * step; v <= high + step * 1e-6; v += step) found.push(+v.toPrecision(10)); return found;
 }
 function chart(title, lines) {
-  const wide = $("panel").clientWidth, columns = Math.max(1, Math.floor((wide + 18) / 418)), W = Math.max(240, (wide - 18 * (columns - 1)) / columns - 26), H = 220, L = 52, R = 14, T = 8, B = 24;
+  const wide = $("panel").clientWidth, columns = Math.max(1, Math.floor((wide + 18) / 418)), W = Math.max(240, (wide - 18 * (columns - 1)) / columns - 26), H = 220, L = 52, R = 24, T = 8, B = 24;
   const positive = lines.every((line) => line.points.every((p) => p[1] > 0)), log = state.log && positive;
   const f = log ? Math.log10 : (v) => v;
   const xs = lines.flatMap((line) => [line.points[0][0], line.points[line.points.length - 1][0]]), ys = lines.flatMap((line) => line.points.map((p) => f(p[1])));
@@ -228,8 +210,9 @@ function chart(title, lines) {
   for (const v of ticks(y0, y1, 5)) { const y = H - B - ((v - y0) / (y1 - y0)) * (H - T - B); picture.append(svg("line", { class: "grid", x1: L, x2: W - R, y1: y, y2: y }), svg("text", { x: L - 6, y: y + 4, "text-anchor": "end" }, number(log ? 10 ** v : v, 3))); }
   for (const v of ticks(x0, x1, 6)) picture.append(svg("text", { x: X(v), y: H - 6, "text-anchor": "middle" }, number(v, 6)));
   for (const line of lines) {
-    const path = line.points.map((p, i) => `${i ? "L" : "M"}${X(p[0]).toFixed(1)} ${Y(p[1]).toFixed(1)}`).join("");
-    picture.append(svg("path", { class: line.second ? "line second" : "line", d: path, stroke: colour(line.id) }));
+    let path = "M"; /* in tenths: whole numbers are written five times as fast */
+    for (const [x, y] of line.points) path += `${Math.round(10 * X(x))} ${Math.round(10 * Y(y))} `;
+    picture.append(svg("path", { class: line.second ? "line second" : "line", d: path, transform: "scale(.1)", stroke: colour(line.id) }));
     if (line.points.length < 30) for (const p of line.points) picture.append(svg("circle", { cx: X(p[0]), cy: Y(p[1]), r: 2.4, fill: colour(line.id) }));
   }
   const cross = svg("line", { class: "cross", y1: T, y2: H - B, x1: -9, x2: -9 }); picture.append(cross);
@@ -391,7 +374,7 @@ async function waitFor(name) {
 function translate() {
   document.documentElement.lang = state.language; document.documentElement.dataset.theme = state.theme;
   for (const node of document.querySelectorAll("[data-t]")) node.textContent = t(node.dataset.t);
-  $("key-list").replaceChildren(...[["n", "k_n"], ["j / k", "k_jk"], ["o", "k_o"], ["← →", "k_arrows"], ["l", "k_l"], ["t", "k_t"]].flatMap(([key, word]) => [el("dt", {}, el("kbd", {}, key)), el("dd", {}, t(word))]));
+  $("key-list").replaceChildren(...[["n", "k_n"], ["j / k", "k_jk"], ["o", "k_o"], ["a", "k_a"], ["← →", "k_arrows"], ["l", "k_l"], ["t", "k_t"]].flatMap(([key, word]) => [el("dt", {}, el("kbd", {}, key)), el("dd", {}, t(word))]));
   renderTabs(); renderRuns(); renderHead(); renderPanel();
 }
 function language() { state.language = state.language === "zh" ? "en" : "zh"; localStorage.setItem("language", state.language); translate(); }
@@ -399,11 +382,13 @@ function theme() { const dark = matchMedia("(prefers-color-scheme: dark)").match
 function move(by) { const i = state.runs.findIndex((run) => run.id === state.chosen), next = state.runs[Math.min(state.runs.length - 1, Math.max(0, i + by))]; if (next) { choose(next.id); document.querySelector(`#runs li[data-id="${next.id}"] button`)?.focus(); } }
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]") || /^(TEXTAREA|SELECT)$/.test(event.target.tagName) || (event.target.tagName === "INPUT" && event.target.type === "text")) return;
-  const keys = { n: openForm, l: language, t: theme, "?": () => $("keys").showModal(), j: () => move(1), k: () => move(-1), o: () => state.chosen && toggle(state.chosen, !state.overlay.has(state.chosen)) };
+  const keys = { n: openForm, l: language, t: theme, "?": () => $("keys").showModal(), j: () => move(1), k: () => move(-1), o: () => state.chosen && toggle(state.chosen, !state.overlay.has(state.chosen)), a: () => overlayAll(!$("every").checked) };
   if (keys[event.key]) { event.preventDefault(); keys[event.key](); return; }
   if (event.target.role === "tab" && ["ArrowLeft", "ArrowRight"].includes(event.key)) { const i = TABS.indexOf(state.tab) + (event.key === "ArrowRight" ? 1 : -1); open(TABS[(i + TABS.length) % TABS.length]); }
 });
 $("new").addEventListener("click", openForm); $("language").addEventListener("click", language); $("theme").addEventListener("click", theme);
+$("every").addEventListener("change", (e) => overlayAll(e.target.checked));
+document.addEventListener("visibilitychange", () => document.hidden || attempt(poll));
 $("help").addEventListener("click", () => $("keys").showModal()); $("all").addEventListener("change", renderFields); $("start").addEventListener("click", start);
 $("stop").addEventListener("click", () => attempt(async () => { await ask(`/api/runs/${state.chosen}/stop`, {}); say(t("asked")); }));
 $("resume").addEventListener("click", () => attempt(async () => { const { name } = await ask(`/api/runs/${state.chosen}/resume`, {}); say(t("goesOn") + name); }));
