@@ -41,6 +41,8 @@ class Row:
     """Most memory of ours as a share of the peer's, by peer."""
     needs: tuple[str, ...] = ()
     """Options that the case comes from; their values, which are paths, are not written down."""
+    rounds: int = 5
+    """Unless ``--rounds`` says otherwise."""
 
 
 def _sft(rows: dict[str, Any], batch_rows: int, rank: int = 8) -> dict[str, Any]:
@@ -76,7 +78,7 @@ ROWS = {
         "LoRA r8, 0.5B, 4 rows of 512 tokens with nothing in common, answers of 3: most memory",
         lambda a: _sft(cases.long_rows(a.model, 4, 3, 512, 512, equal=True), 4),
         "sft-lora", {"trl-lora": "trl", "trl-lora-best": "trl"} | LLAMAFACTORY, {},
-        memory_goal={"trl-lora": 0.6}, needs=("model",),
+        memory_goal={"trl-lora": 0.6}, needs=("model",), rounds=2,
     ),
     "dpo": Row(
         "DPO, LoRA r8, built-in model, 4 prompts of 300 tokens with two answers of 200",
@@ -174,15 +176,15 @@ class Side:
 def run_row(name: str, options: argparse.Namespace) -> dict[str, Any]:
     """Run one row and write its result."""
     row = ROWS[name]
-    case = row.case(options)
-    result: dict[str, Any] = {"row": name, "title": row.title, "goal": row.goal, "machine": machine(), "rounds": options.rounds}
+    case, rounds = row.case(options), options.rounds or row.rounds
+    result: dict[str, Any] = {"row": name, "title": row.title, "goal": row.goal, "machine": machine(), "rounds": rounds}
     result |= {"memory_goal": row.memory_goal} if row.memory_goal else {}
     if "rows" in case:
         few = max(1, round(options.share * len(case["rows"])))
         case |= {key: case[key][:few] for key in ("rows", "pairs", "groups", "answers", "targets") if key in case}
         result |= {"examples": len(case["rows"]), "tokens": sum(map(len, case["rows"])) * case.get("epochs", 1)}
     how = options.threads, options.clock
-    chosen = " ".join(f"--{key} {getattr(options, key)}" for key in ("rounds", "threads", "clock", "share"))
+    chosen = f"--rounds {rounds} --threads {options.threads} --clock {options.clock} --share {options.share}"
     chosen += "".join(f" --{key} {key.upper()}" for key in row.needs)
     result |= {"command": f"python bench/run.py {name} {chosen}", "threads": options.threads, "clock": options.clock}
     sides, absent = {}, {}
@@ -200,7 +202,7 @@ def run_row(name: str, options: argparse.Namespace) -> dict[str, Any]:
                     sides[mode] = Side(str(python), "peers.py", path, mode, *how)
                 except RuntimeError as error:
                     absent[mode] = (str(error).strip().splitlines() or [""])[-1]
-            for _ in range(options.rounds):
+            for _ in range(rounds):
                 for side in sides.values():
                     side.run()
         finally:
@@ -268,7 +270,7 @@ def main() -> None:
     """Run rows, or print the table of what was run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rows", nargs="*", choices=[*ROWS, []], default=[])
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, help="else each row's own number: 5, or 2 where only memory is asked for")
     parser.add_argument("--peers", default="build/peers", help="folder with an environment for each peer: trl, lm-eval, llamafactory")
     parser.add_argument("--model", default="build/qwen2-0.5b", help="a local Qwen2-0.5B")
     parser.add_argument("--reviews", default="build/reviews.csv", help="short reviews: columns text, label")
