@@ -19,7 +19,7 @@ def bench(monkeypatch):
 
     yield cases, ours, run
     for name in ("cases", "estimate", "growth", "ours", "run", "worker"):
-        sys.modules.pop(name)
+        sys.modules.pop(name, None)
 
 
 def test_ratios_are_of_rounds_and_losses_are_compared(bench):
