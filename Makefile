@@ -68,8 +68,21 @@ build/peers/.ready: $(STAMP)
 	build/peers/lm-eval/bin/python -m pip install -q -c constraints.txt torch transformers && build/peers/lm-eval/bin/python -m pip install -q 'lm-eval[hf]'
 	touch $@
 
+# what llamafactory's own requirements ask for, less what training on a CPU does not need: torchvision, torchaudio (which it imports: an
+# empty module stands in for it), gradio, av, fastapi, uvicorn, sse-starlette
+LLAMAFACTORY := build/peers/llamafactory
+$(LLAMAFACTORY)/.ready:
+	$(PYTHON) -m venv $(LLAMAFACTORY)
+	$(LLAMAFACTORY)/bin/python -m pip install -q -c constraints.txt torch==2.13.0
+	$(LLAMAFACTORY)/bin/python -m pip install -q torch==2.13.0 transformers==5.6.0 peft==0.18.1 trl==0.24.0 accelerate==1.11.0 \
+		datasets==4.0.0 torchdata==0.11.0 'tyro<0.9' einops fire omegaconf modelscope hf-transfer sentencepiece tiktoken pandas scipy \
+		numpy matplotlib pydantic pyyaml safetensors protobuf packaging
+	$(LLAMAFACTORY)/bin/python -m pip install -q --no-deps llamafactory==0.9.5
+	touch "$$($(LLAMAFACTORY)/bin/python -c 'import site; print(site.getsitepackages()[0])')/torchaudio.py"
+	touch $@
+
 BENCH ?= sft-full sft-full-500 dpo grpo packed-1k head-10 head-30 labels-77 evaluation output-frozen output-trained
-bench: build/peers/.ready  ## side by side with TRL, transformers and lm-eval, a JSON a row (BENCH='row …'; rows with a 0.5B model need --model)
+bench: build/peers/.ready $(LLAMAFACTORY)/.ready  ## side by side with TRL, transformers, LLaMA-Factory and lm-eval, a JSON a row (BENCH='row …'; rows with a 0.5B model need --model)
 	$(BIN)/python bench/run.py $(BENCH)
 
 lint: $(STAMP)

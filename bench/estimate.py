@@ -24,6 +24,13 @@ BUILTIN = Path(__file__).parent.parent / "weitiao" / "builtin"
 SHAPES = {
     "random-30m": {"hidden_size": 512, "num_hidden_layers": 8, "intermediate_size": 1408, "num_attention_heads": 8, "vocab_size": 8192},
     "random-100m": {"hidden_size": 768, "num_hidden_layers": 12, "intermediate_size": 2048, "num_attention_heads": 12, "vocab_size": 16384},
+    "random-494m": {
+        "hidden_size": 896,
+        "num_hidden_layers": 24,
+        "intermediate_size": 4864,
+        "num_attention_heads": 14,
+        "vocab_size": 151936,
+    },
 }
 COMBINATIONS = (
     ("builtin", "lora", 128), ("builtin", "full", 128), ("builtin", "head", 128), ("builtin", "lora", 512), ("builtin", "full", 512),

@@ -2,6 +2,9 @@
 
 trainer   transformers' Trainer as in the SwanLab tutorial: bfloat16 weights, peft, gradient checkpointing, padding to the longest row
 trl       TRL's SFTTrainer: ``defaults``, or ``best``: no checkpointing (what else it offers on a CPU makes no difference)
+llamafactory  LLaMA-Factory's own arguments, model, adapter, collator and trainer, as its `sft` stage puts them together; ``defaults``, or
+          ``best``: no checkpointing. On a CPU it starts with ``bf16`` (autocast over the bfloat16 weights), without torchvision and with
+          an empty module in place of torchaudio
 dpo       TRL's DPOTrainer, ``defaults`` or ``best`` likewise
 grpo      the loss of TRL's GRPOTrainer, ``defaults`` or ``best`` likewise, its gradient and a step of AdamW
 frozen    transformers' Trainer on a frozen trunk with a `score` head
@@ -93,6 +96,39 @@ def trl(case: dict[str, Any], mode: str) -> tuple[dict[str, Any], Round]:
         made = SFTTrainer(model=model, args=settings, train_dataset=data, peft_config=lora)
         state["model"] = made.model
         return made
+
+    return _rounds(make)
+
+
+def llamafactory(case: dict[str, Any], mode: str) -> tuple[dict[str, Any], Round]:
+    """LLaMA-Factory's `sft` stage (its train/sft/workflow.py) after its own reading of data, in whose place the token ids stand."""
+    from llamafactory.data import SFTDataCollatorWith4DAttentionMask, get_template_and_fix_tokenizer
+    from llamafactory.hparams import get_train_args
+    from llamafactory.model import load_model, load_tokenizer
+    from llamafactory.train.sft.trainer import CustomSeq2SeqTrainer
+
+    settings = {key: value for key, value in _arguments(case).items() if key != "train_sampling_strategy"} | {
+        "stage": "sft", "do_train": True, "model_name_or_path": case["model"], "dataset": "given", "template": "qwen", "cutoff_len": 4096,
+        "finetuning_type": "lora", "lora_rank": case["rank"], "lora_alpha": case["alpha"], "lora_target": "all", "disable_shuffling": True,
+        "bf16": True, "disable_gradient_checkpointing": mode == "best",
+    }  # fmt: skip
+    data = _columns(case).map(lambda row: {"attention_mask": [1] * len(row["input_ids"]), "images": None, "videos": None, "audios": None})
+    state: dict[str, Any] = {}
+
+    def make() -> Any:
+        of_model, of_data, of_training, of_method, _ = get_train_args(dict(settings))
+        if not state:
+            state["tokenizer"] = load_tokenizer(of_model)
+            state["template"] = get_template_and_fix_tokenizer(state["tokenizer"]["tokenizer"], of_data)
+            state["model"] = load_model(state["tokenizer"]["tokenizer"], of_model, of_method, True)
+        model = state["model"]
+        collator = SFTDataCollatorWith4DAttentionMask(
+            template=state["template"], model=model, pad_to_multiple_of=8, label_pad_token_id=-100, compute_dtype=of_model.compute_dtype,
+            block_diag_attn=of_model.block_diag_attn, attn_implementation=model.config._attn_implementation, **state["tokenizer"],
+        )  # fmt: skip
+        return CustomSeq2SeqTrainer(
+            model=model, args=of_training, finetuning_args=of_method, data_collator=collator, train_dataset=data, **state["tokenizer"]
+        )
 
     return _rounds(make)
 
@@ -246,6 +282,7 @@ def torch_head(case: dict[str, Any], mode: str) -> tuple[dict[str, Any], Round]:
 SIDES = {
     "trainer": trainer,
     "trl": trl,
+    "llamafactory": llamafactory,
     "dpo": dpo,
     "grpo": grpo,
     "frozen": frozen,

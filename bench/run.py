@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -37,11 +37,20 @@ class Row:
     goal: dict[str, float]
     tolerance: float | None = 1e-3
     """Most relative difference of the first step's loss; None: the sides have no loss in common."""
+    memory_goal: dict[str, float] = field(default_factory=dict)
+    """Most memory of ours as a share of the peer's, by peer. A row with no goal of seconds runs its sides one after another: together
+    they would need their memory at once."""
+    needs: tuple[str, ...] = ()
+    """Options that the case comes from; their values, which are paths, are not written down."""
+    rounds: int = 5
+    """Unless ``--rounds`` says otherwise."""
 
 
 def _sft(rows: dict[str, Any], batch_rows: int, rank: int = 8) -> dict[str, Any]:
     return rows | {"batch_rows": batch_rows, "learning_rate": 1e-5, "rank": rank, "alpha": 16}
 
+
+LLAMAFACTORY = {"llamafactory-defaults": "llamafactory", "llamafactory-best": "llamafactory"}
 
 ROWS = {
     "sft-full": Row(
@@ -57,17 +66,20 @@ ROWS = {
     "lora-reviews": Row(
         "LoRA r8, 0.5B, 8 short Chinese reviews",
         lambda a: _sft(cases.reviews(a.model, Path(a.reviews), 8), 4),
-        "sft-lora", {"trainer-lora": "trl", "trl-lora": "trl", "trl-lora-best": "trl"}, {"trainer-lora": 5.2, "trl-lora": 8},
+        "sft-lora", {"trainer-lora": "trl", "trl-lora": "trl", "trl-lora-best": "trl"} | LLAMAFACTORY,
+        {"trainer-lora": 5.2, "trl-lora": 8, "llamafactory-defaults": 4.4}, needs=("model", "reviews"),
     ),
     "lora-500": Row(
         "LoRA r8, 0.5B, 2 prompts of ~500 tokens with nothing in common, answers of 3",
         lambda a: _sft(cases.long_rows(a.model, 2, 3, 500, 1000), 2),
-        "sft-lora", {"trainer-lora": "trl", "trl-lora": "trl"}, {"trainer-lora": 5},
+        "sft-lora", {"trainer-lora": "trl", "trl-lora": "trl"} | LLAMAFACTORY, {"trainer-lora": 5, "llamafactory-defaults": 4},
+        needs=("model",),
     ),
     "lora-memory": Row(
         "LoRA r8, 0.5B, 4 rows of 512 tokens with nothing in common, answers of 3: most memory",
         lambda a: _sft(cases.long_rows(a.model, 4, 3, 512, 512, equal=True), 4),
-        "sft-lora", {"trl-lora": "trl", "trl-lora-best": "trl"}, {},
+        "sft-lora", {"trl-lora": "trl", "trl-lora-best": "trl"} | LLAMAFACTORY, {},
+        memory_goal={"trl-lora": 0.6}, needs=("model",), rounds=1,
     ),
     "dpo": Row(
         "DPO, LoRA r8, built-in model, 4 prompts of 300 tokens with two answers of 200",
@@ -113,6 +125,10 @@ ROWS = {
         "output-trained", {"torch-trained": "trl"}, {"torch-trained": 50},
     ),
 }  # fmt: skip
+
+
+Worker = tuple[str, str, str]
+"""Interpreter, script, mode."""
 
 
 class Side:
@@ -165,41 +181,56 @@ class Side:
 def run_row(name: str, options: argparse.Namespace) -> dict[str, Any]:
     """Run one row and write its result."""
     row = ROWS[name]
-    case = row.case(options)
-    result: dict[str, Any] = {"row": name, "title": row.title, "goal": row.goal, "machine": machine(), "rounds": options.rounds}
+    case, rounds = row.case(options), options.rounds or row.rounds
+    result: dict[str, Any] = {"row": name, "title": row.title, "goal": row.goal, "machine": machine(), "rounds": rounds}
+    result |= {"memory_goal": row.memory_goal} if row.memory_goal else {}
     if "rows" in case:
         few = max(1, round(options.share * len(case["rows"])))
         case |= {key: case[key][:few] for key in ("rows", "pairs", "groups", "answers", "targets") if key in case}
         result |= {"examples": len(case["rows"]), "tokens": sum(map(len, case["rows"])) * case.get("epochs", 1)}
     how = options.threads, options.clock
-    chosen = " ".join(f"--{key} {getattr(options, key)}" for key in ("rounds", "threads", "clock", "share"))
+    chosen = f"--rounds {rounds} --threads {options.threads} --clock {options.clock} --share {options.share}"
+    chosen += "".join(f" --{key} {key.upper()}" for key in row.needs)
     result |= {"command": f"python bench/run.py {name} {chosen}", "threads": options.threads, "clock": options.clock}
-    sides, absent = {}, {}
+    workers = {"ours": (sys.executable, "ours.py", row.ours)}
+    for mode, environment in row.peers.items():
+        workers[mode] = str(Path(options.peers) / environment / "bin" / "python"), "peers.py", mode
+    sides: dict[str, Side] = {}
+    absent: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "case.json"
         path.write_text(json.dumps(case, ensure_ascii=False), encoding="utf-8")
-        try:
-            sides["ours"] = Side(sys.executable, "ours.py", path, row.ours, *how)
-            for mode, environment in row.peers.items():
-                python = Path(options.peers) / environment / "bin" / "python"
-                if not python.exists():
-                    absent[mode] = f"no {environment} in {options.peers}"
-                    continue
-                try:
-                    sides[mode] = Side(str(python), "peers.py", path, mode, *how)
-                except RuntimeError as error:
-                    absent[mode] = (str(error).strip().splitlines() or [""])[-1]
-            for _ in range(options.rounds):
-                for side in sides.values():
-                    side.run()
-        finally:
-            for side in sides.values():
-                side.close()
+        for group in [workers] if row.goal else [{mode: worker} for mode, worker in workers.items()]:
+            ran, not_run = run_together(group, lambda python, script, mode: Side(python, script, path, mode, *how), rounds)
+            sides, absent = sides | ran, absent | not_run
     result |= {"sides": {mode: side.result() for mode, side in sides.items()}, "not_run": absent}
     judge(result, row)
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(result, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     return result
+
+
+def run_together(workers: dict[str, Worker], start: Callable[..., Side], rounds: int) -> tuple[dict[str, Side], dict[str, str]]:
+    """Start the workers, run their rounds in turn and end them: the sides that ran, and why the others did not."""
+    absent: dict[str, str] = {}
+    started: dict[str, Side] = {}
+    try:
+        for mode, worker in workers.items():
+            if not Path(worker[0]).exists():
+                absent[mode] = f"no environment {Path(worker[0]).parent.parent.name} among the peers"
+                continue
+            try:
+                started[mode] = start(*worker)
+            except RuntimeError as error:
+                if mode == "ours":
+                    raise
+                absent[mode] = (str(error).strip().splitlines() or [""])[-1]
+        for side in (side for _ in range(rounds) for side in started.values()):
+            side.run()
+    finally:
+        for side in started.values():
+            side.close()
+    return started, absent
 
 
 def judge(result: dict[str, Any], row: Row) -> None:
@@ -220,10 +251,11 @@ def judge(result: dict[str, Any], row: Row) -> None:
 def machine() -> dict[str, Any]:
     """Where and when."""
     info = Path("/proc/cpuinfo")
-    model = re.search(r"model name\s*:\s*(.+)", info.read_text()) if info.exists() else None
+    found = dict(re.findall(r"^(model name|cpu family|model)\s*:\s*(.+)$", info.read_text(), re.MULTILINE)) if info.exists() else {}
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     return {
-        "processor": model.group(1) if model else platform.processor(), "processors": os.cpu_count(), "system": platform.platform(),
+        "processor": found.get("model name") or platform.processor(), "family": found.get("cpu family"), "model": found.get("model"),
+        "processors": os.cpu_count(), "system": platform.platform(),
         "load_before": load, "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }  # fmt: skip
 
@@ -256,8 +288,8 @@ def main() -> None:
     """Run rows, or print the table of what was run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rows", nargs="*", choices=[*ROWS, []], default=[])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--peers", default="build/peers", help="folder with an environment for each peer: trl, lm-eval")
+    parser.add_argument("--rounds", type=int, help="else each row's own number: 5, or 1 where only memory is asked for")
+    parser.add_argument("--peers", default="build/peers", help="folder with an environment for each peer: trl, lm-eval, llamafactory")
     parser.add_argument("--model", default="build/qwen2-0.5b", help="a local Qwen2-0.5B")
     parser.add_argument("--reviews", default="build/reviews.csv", help="short reviews: columns text, label")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)

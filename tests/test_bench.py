@@ -1,5 +1,6 @@
 """The bench's own arithmetic, and that its sides get the rows that a run trains on."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -17,8 +18,8 @@ def bench(monkeypatch):
     import run
 
     yield cases, ours, run
-    for name in ("cases", "ours", "run", "worker"):
-        sys.modules.pop(name)
+    for name in ("cases", "estimate", "growth", "ours", "run", "worker"):
+        sys.modules.pop(name, None)
 
 
 def test_ratios_are_of_rounds_and_losses_are_compared(bench):
@@ -55,3 +56,25 @@ def test_rows_end_with_the_answer_and_its_end_token(bench):
     lengths = [len(row) for row in cases.long_rows("builtin", 200, 3, 500, 1000)["rows"]]
     assert 450 < sum(lengths) / 200 < 550
     assert len(cases.INTENTS) == len(set(cases.INTENTS)) == 77
+
+
+@pytest.mark.usefixtures("bench")
+@pytest.mark.parametrize("language", ["zh", "en"])
+def test_the_pictures_of_growth_show_the_results(language):
+    """A picture in the docs is the one that the results give, with every point of every line in both of its charts: time, memory."""
+    import growth
+
+    axes = json.loads(max((BENCH / "results").glob("*-growth.json")).read_text(encoding="utf-8"))["axes"]
+    drawn = growth.picture(axes, language)
+    assert drawn == (growth.IMAGES / f"growth-{language}.svg").read_text(encoding="utf-8")
+    points = [len(line) for lines in axes.values() for line in lines.values()]
+    assert points == [len(growth.GROWTHS[axis].at) for axis, lines in axes.items() for _ in lines]
+    assert drawn.count("<circle") == 2 * sum(points)
+
+
+@pytest.mark.usefixtures("bench")
+def test_rows_of_growth_share_what_is_asked_for():
+    import growth
+
+    first, *others = growth.rows_of("builtin", 4, 32, shared=24)["rows"]
+    assert all(row[:24] == first[:24] and row[24:] != first[24:] and len(row) == 32 for row in others)
