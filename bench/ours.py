@@ -67,7 +67,8 @@ def sft(case: dict[str, Any], mode: str) -> tuple[dict[str, Any], Round]:
         Encoded(str(i), tuple(ids), (False,) * (len(ids) - n) + (True,) * n)
         for i, (ids, n) in enumerate(zip(case["rows"], case["answers"], strict=True))
     ]
-    plan = InOrder(rows, case["batch_rows"], 4096, 1.0, None, 0)
+    tokens = max(map(len, case["rows"])) * case["batch_rows"] // case["passes"] if "passes" in case else 4096
+    plan = InOrder(rows, case["batch_rows"], tokens, 1.0, None, 0)
     settings = OptimConfig(schedule="constant", warmup_share=0.0, weight_decay=0.0, clip_norm=1.0)
     first = next(iter(plan.steps()))
     with torch.no_grad():

@@ -32,7 +32,8 @@ def _columns(case: dict[str, Any]) -> Any:
 
 def _arguments(case: dict[str, Any]) -> dict[str, Any]:
     return {
-        "output_dir": "/tmp/bench-out", "per_device_train_batch_size": case["batch_rows"], "num_train_epochs": case.get("epochs", 1),
+        "output_dir": "/tmp/bench-out", "per_device_train_batch_size": case["batch_rows"] // case.get("passes", 1),
+        "gradient_accumulation_steps": case.get("passes", 1), "num_train_epochs": case.get("epochs", 1),
         "learning_rate": case["learning_rate"], "lr_scheduler_type": "constant", "weight_decay": 0.0, "logging_steps": 1,
         "save_strategy": "no", "report_to": "none", "use_cpu": True, "disable_tqdm": True, "train_sampling_strategy": "sequential",
     }  # fmt: skip

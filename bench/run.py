@@ -81,6 +81,12 @@ ROWS = {
         "sft-lora", {"trl-lora": "trl", "trl-lora-best": "trl"} | LLAMAFACTORY, {},
         memory_goal={"trl-lora": 0.6}, needs=("model",), rounds=1,
     ),
+    "lora-memory-2": Row(
+        "the same in two passes of 1,024 tokens, whose gradients are added up, on both sides",
+        lambda a: _sft(cases.long_rows(a.model, 4, 3, 512, 512, equal=True), 4) | {"passes": 2},
+        "sft-lora", {"trl-lora": "trl"}, {},
+        memory_goal={"trl-lora": 0.6}, needs=("model",), rounds=1,
+    ),
     "dpo": Row(
         "DPO, LoRA r8, built-in model, 4 prompts of 300 tokens with two answers of 200",
         lambda _: cases.pairs("builtin", 4, 300, 200) | {"batch_rows": 2, "learning_rate": 1e-5, "rank": 8, "alpha": 16},
