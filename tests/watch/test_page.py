@@ -235,6 +235,16 @@ def test_of_two_questions_at_once_nothing_is_added_twice(page, tmp_path):
     assert steps == [float(i) for i in range(1, 32)]
 
 
+def test_what_is_on_its_way_is_not_asked_for_again(page):
+    page.wait_for_selector("figure")
+    page.evaluate("() => { state.curves.clear(); }")
+    asked = []
+    page.on("request", lambda request: asked.extend(json.loads(request.post_data)["curves"]))
+    page.evaluate("() => { overlayAll(true); return Promise.all([poll(), poll()]).then(() => null); }")
+    until(page, "state.curves.size === 2")
+    assert sorted(curve["id"] for curve in asked if not curve["cursor"]) == sorted(page.evaluate("() => state.runs.map((run) => run.id)"))
+
+
 def test_a_page_that_nobody_sees_does_not_ask_until_it_is_seen(page):
     asked = []
     page.wait_for_selector("figure")

@@ -2,6 +2,8 @@
 
 import json
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from runs_made import step, validation
@@ -76,6 +78,14 @@ def test_what_is_kept_is_bounded_and_what_was_asked_for_longest_ago_goes_first(t
         assert read_anew("1") == 1
     assert kept.kept_bytes <= most
     assert [read_anew(run) for run in ("0", "2", "3")] == [0, 0, 1]  # a run that grows takes one place
+
+
+def test_who_asks_at_the_same_time_waits_for_the_one_reading(tmp_path, monkeypatch):
+    run, kept, read = make(tmp_path, "one"), Readings(), []
+    monkeypatch.setattr(readings, "read_curves", lambda *given: read.append(1) or time.sleep(0.2) or read_curves(*given))
+    with ThreadPoolExecutor(4) as pool:
+        answers = set(pool.map(lambda _: kept.of({"1": (run, "")}, 600), range(4)))
+    assert (len(read), len(answers)) == (1, 1)
 
 
 def test_much_at_once_is_sampled_and_little_is_exact(tmp_path, monkeypatch):

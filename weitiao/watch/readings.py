@@ -37,16 +37,13 @@ class Readings:
 
     def _first(self, path: Path, most_points: int, exact: bool, stamp: Stamp) -> bytes:
         key = path, most_points, exact
-        with self._lock:
-            known = self._kept.get(key)
-            if known is not None and known[0] == stamp:
-                self._kept.move_to_end(key)
-                return known[1]
-        part = encoded(read_curves(path, "", most_points, exact).as_dict())  # what is written meanwhile gives the file another stamp
-        with self._lock:
-            _, former = self._kept.pop(key, (stamp, b""))
+        with self._lock:  # who asks for the same at the same time waits for it
+            known, part = self._kept.pop(key, (None, b""))
+            self.kept_bytes -= len(part)
+            if known != stamp:
+                part = encoded(read_curves(path, "", most_points, exact).as_dict())  # what is written meanwhile changes the file's stamp
             self._kept[key] = stamp, part
-            self.kept_bytes += len(part) - len(former)
+            self.kept_bytes += len(part)
             while self.kept_bytes > self._most_bytes:
                 _, (_, oldest) = self._kept.popitem(last=False)
                 self.kept_bytes -= len(oldest)

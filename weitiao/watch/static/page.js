@@ -54,11 +54,14 @@ const MOST_AT_ONCE = 200; /* curves that one question may ask for */
 const shown = () => [...new Set([state.chosen, ...state.overlay].filter(Boolean))].slice(0, MOST_AT_ONCE);
 /* points of each curve: the more curves lie over each other, the fewer of each can be told apart */
 const pointsFor = (curves) => (curves <= 20 ? 600 : curves <= 50 ? 240 : 120);
+const onTheirWay = new Set(); /* runs whose whole curves another question is waiting for */
 /* true: what is new has been drawn */
 async function poll() {
-  const points = pointsFor(shown().length);
-  const asked = new Map(shown().map((id) => { const kept = state.curves.get(id); return [id, kept && kept.detail >= points ? kept.cursor : ""]; }));
-  const answer = await ask("/api/poll", { curves: [...asked].map(([id, cursor]) => ({ id, cursor })), points, page: pageName });
+  const points = pointsFor(shown().length), unasked = () => shown().filter((id) => !onTheirWay.has(id));
+  const asked = new Map(unasked().map((id) => { const kept = state.curves.get(id); return [id, kept && kept.detail >= points ? kept.cursor : ""]; }));
+  const whole = [...asked.keys()].filter((id) => !asked.get(id));
+  whole.forEach((id) => onTheirWay.add(id));
+  const answer = await ask("/api/poll", { curves: [...asked].map(([id, cursor]) => ({ id, cursor })), points, page: pageName }).finally(() => whole.forEach((id) => onTheirWay.delete(id)));
   $("folder").textContent = answer.folder; state.again = answer.again_seconds;
   const former = state.runs.find((run) => run.id === state.chosen);
   state.runs = answer.runs;
@@ -69,7 +72,7 @@ async function poll() {
   const now = state.runs.find((run) => run.id === state.chosen);
   const drawn = state.tab === "curves" ? grown : former?.state !== now?.state || state.tab === "log";
   if (drawn) renderPanel(state.tab === "log");
-  return shown().some((id) => !asked.has(id)) ? poll() : drawn;
+  return unasked().some((id) => !asked.has(id) && !state.curves.has(id)) ? poll() : drawn;
 }
 /* what came behind a cursor is added to what was read up to there, and passed over where another answer was quicker */
 function merge(id, part, cursor, detail) {
