@@ -58,7 +58,7 @@ def shared(begin: Callable[[_Job], Callable[[_Portion], _Result]], job: _Job, po
                 member.kill()
             threads.shutdown(wait=True, cancel_futures=True)
             for member in crew:
-                _end(member)
+                stop(member)
 
 
 def work() -> None:
@@ -106,9 +106,11 @@ def _ask(member: "subprocess.Popen[bytes]", pickled: bytes) -> tuple[bool, Any]:
     return answer
 
 
-def _end(member: "subprocess.Popen[bytes]") -> None:
-    member.wait()
-    for pipe in (member.stdin, member.stdout):
+def stop(process: "subprocess.Popen[bytes]") -> None:
+    """End a process that was asked through pipes."""
+    process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
         if pipe:
             try:
                 pipe.close()

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from weitiao.crew import stop
 from weitiao.errors import ModelError
 from weitiao.language import t
 
@@ -103,14 +104,14 @@ class Renderer:
             answer = {"limit": "seconds"}
         except BaseException:
             self._process = None  # the next answer would be that to this question
-            _stop(process)
+            stop(process)
             raise
         finally:
             if watch:
                 watch.cancel()
         if "limit" in answer:
             self._process = None
-            _stop(process)
+            stop(process)
         return answer
 
     def _worker(self) -> "subprocess.Popen[bytes]":
@@ -122,7 +123,7 @@ class Renderer:
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
             )  # fmt: skip
             self._owner = os.getpid()
-            weakref.finalize(self, _stop, self._process)
+            weakref.finalize(self, stop, self._process)
         return self._process
 
     def _refusal(self, cause: str) -> ModelError:
@@ -141,17 +142,6 @@ def _as_transformers_has_it(message: Mapping[str, Any]) -> dict[str, Any]:
     turn = {key: value for key, value in message.items() if value is not None}
     reasoning = next((turn[name] for name in _REASONING if name in turn), None)
     return turn if reasoning is None else {"thinking": reasoning, **turn, "reasoning_content": reasoning}
-
-
-def _stop(process: "subprocess.Popen[bytes]") -> None:
-    process.kill()
-    process.wait()
-    for pipe in (process.stdin, process.stdout):
-        if pipe:
-            try:
-                pipe.close()
-            except OSError:  # what could not be sent any more
-                continue
 
 
 def _without_spelling(template: str) -> str:
