@@ -37,6 +37,11 @@ def library() -> Tokenizer:
     return Tokenizer.from_str(json.dumps(rules()))
 
 
+@pytest.fixture(scope="module")
+def plain() -> PlainTexts:
+    return PlainTexts(PlainTokenizer(Tokenizer.from_file(str(BUILTIN)), None, {}))
+
+
 def ids(library: Tokenizer, text: str) -> list[int]:
     return library.encode(text, add_special_tokens=False).ids
 
@@ -86,12 +91,12 @@ def test_much_white_space_and_very_long_texts_are_left_to_the_library(quick: Qui
 
 @given(SAFE, st.data())
 @settings(max_examples=300, deadline=None)
-def test_the_marks_of_a_part_are_the_librarys(quick: QuickBpe, text: str, data: st.DataObject) -> None:
+def test_the_marks_of_a_part_are_the_librarys(quick: QuickBpe, plain: PlainTexts, text: str, data: st.DataObject) -> None:
     if not quick.takes(text) or not text:
         return
     start = data.draw(st.integers(0, len(text) - 1))
     end = data.draw(st.one_of(st.just(len(text)), st.integers(start + 1, len(text))))
-    plain = PlainTexts(PlainTokenizer(Tokenizer.from_file(str(BUILTIN)), None, {}))
+    plain.quick = None
     (slow,) = plain.pieces([text])
     plain.quick = quick
     (fast,) = plain.pieces([text])
